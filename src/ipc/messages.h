@@ -87,8 +87,8 @@ enum {
 enum {
     /*
      * str session, u32 uid_index (stable per session; the launcher adds its uid base), bytes spec (JSON, the resolved
-     * sandbox spec below) -> u32 errno, str text; on success 3 fds: listening sockets made inside the sandbox before
-     * any untrusted code ran: queue (unix), model (unix), model (TCP on the sandbox's own loopback).
+     * sandbox spec below) -> u32 errno, str text; on success 4 fds: listening sockets made inside the sandbox before
+     * any untrusted code ran: queue (unix), queue (TCP on the sandbox's own loopback), model (unix), model (TCP).
      * Spec: {"wall","image","command":[..],"env":["N=V"..],"memory":bytes,"cpus":number,"pids":n,
      *        "mounts":[{"source","target","mode":"ro|rw"}]}
      */

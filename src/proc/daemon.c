@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "proc/seal.h"
 
 static const char *const peer_names[PEER_COUNT] = {
     [PEER_SUPERVISOR] = "supervisor", [PEER_API] = "api",               [PEER_VAULT] = "vault",
@@ -152,4 +153,9 @@ void daemon_notice(struct daemon *d, const char *text)
 
     wire_put_str(&o, text);
     (void)link_notify(d->control, CTL_NOTICE, &o, NULL, 0);
+}
+
+const char *daemon_state_root(const struct daemon *d)
+{
+    return seal_is_chrooted() ? "" : json_string_value(json_object_get(d->config, "state_dir"));
 }

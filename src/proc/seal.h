@@ -29,7 +29,7 @@ struct seal_path {
 struct seal_profile {
     unsigned groups;              /* enum seal_group */
     uint32_t uid;                 /* own uid and gid when started as root; 0 keeps root (launcher only) */
-    const char *chroot_to;        /* NULL: an empty read-only directory is used when root */
+    const char *chroot_to;        /* when root: "" an empty directory, NULL none, else this directory */
     const struct seal_path *paths; /* Landlock: everything else on the file system is out of reach */
     unsigned npaths;
     uint64_t keep_caps;           /* bit mask of CAP_*; 0 for everyone but the launcher */
@@ -37,3 +37,6 @@ struct seal_profile {
 
 /* Returns 0 or -1 with e; the caller must then exit. */
 int seal_process(const struct seal_profile *p, struct err *e);
+
+/* True once seal_process() confined this process by chroot (that is: it was started as root). */
+bool seal_is_chrooted(void);
