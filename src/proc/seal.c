@@ -1,0 +1,126 @@
+#include "proc/seal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/caps.h"
+#include "base/cleanup.h"
+#include "base/landlock.h"
+#include "proc/seal_syscalls.h"
+
+enum { PATHS_MAX = 16 };
+
+static bool chrooted;
+
+bool seal_is_chrooted(void)
+{
+    return chrooted;
+}
+
+/* Root only: an own mount, IPC and (unless it must connect) network namespace, and a root that holds only what it needs. */
+static int confine(const struct seal_profile *p, struct err *e)
+{
+    int ns = CLONE_NEWNS | CLONE_NEWIPC | (p->groups & SEAL_CONNECT ? 0 : CLONE_NEWNET);
+    const char *root = p->chroot_to;
+
+    if (p->groups & SEAL_LAUNCH)
+        return 0; /* makes mounts and namespaces for others: it needs the host's */
+    if (unshare(ns) < 0)
+        return err_sys(e, errno, "cannot create own namespaces");
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return err_sys(e, errno, "cannot make own mounts private");
+    if (!root)
+        return 0;
+    if (!*root) {
+        root = "/tmp"; /* any directory that always exists; covered in this mount namespace only */
+        if (mount("none", root, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0555") < 0)
+            return err_sys(e, errno, "cannot make an empty root");
+    }
+    if (chdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0)
+        return err_sys(e, errno, "cannot confine the process to %s", root);
+    chrooted = true;
+    return 0;
+}
+
+static int restrict_files(const struct landlock_path *rules, size_t n, const struct seal_profile *p, struct err *e)
+{
+    if (p->groups & SEAL_LAUNCH)
+        return 0;
+    return landlock_restrict(rules, n, !(p->groups & SEAL_CONNECT), false, e) < 0 ? -1 : 0;
+}
+
+static int filter_syscalls(const struct seal_profile *p, struct err *e)
+{
+    bool deny_list = p->groups & SEAL_LAUNCH;
+    scmp_filter_ctx ctx = seccomp_init(deny_list ? SCMP_ACT_ALLOW : SCMP_ACT_KILL_PROCESS);
+    int rc = 0;
+
+    if (!ctx)
+        return err_set(e, ENOMEM, "cannot build the system call filter");
+    for (size_t i = 0; !deny_list && rc == 0 && i < seal_nsyscalls; i++)
+        if (seal_syscalls[i].groups & p->groups)
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, seal_syscalls[i].nr, 0);
+    for (size_t i = 0; deny_list && rc == 0 && i < seal_ndenied; i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
+#ifdef IRONCLAW_SANITIZED
+    /* The sanitizers' runtime reads /proc/self/maps and the like when it reports. Test builds only. */
+    static const int runtime[] = {SCMP_SYS(openat), SCMP_SYS(open),     SCMP_SYS(readlink), SCMP_SYS(prctl),
+                                  SCMP_SYS(stat),   SCMP_SYS(newfstatat), SCMP_SYS(ioctl)};
+    for (size_t i = 0; !deny_list && rc == 0 && i < ARRAY_LEN(runtime); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, runtime[i], 0);
+#endif
+    if (rc == 0)
+        rc = seccomp_load(ctx);
+    seccomp_release(ctx);
+    return rc < 0 ? err_sys(e, -rc, "cannot load the system call filter") : 0;
+}
+
+int seal_process(const struct seal_profile *p, struct err *e)
+{
+    struct landlock_path rules[PATHS_MAX];
+    struct rlimit no_core = {0, 0};
+    bool root = geteuid() == 0;
+    int rc;
+
+    if (p->npaths > PATHS_MAX)
+        return err_set(e, E2BIG, "a process may name at most %d paths", PATHS_MAX);
+    if (root && caps_have(1ULL << 21 /* CAP_SYS_ADMIN */) && confine(p, e) < 0)
+        return -1;
+    for (unsigned i = 0; i < p->npaths; i++) {
+        const char *path = chrooted && p->chroot_to && *p->chroot_to ? "/" : p->paths[i].path;
+        rules[i].fd = open(path, O_PATH | O_CLOEXEC);
+        rules[i].mode = p->paths[i].write ? LANDLOCK_WRITE : LANDLOCK_READ;
+        if (rules[i].fd < 0) {
+            rc = err_sys(e, errno, "cannot open %s", path);
+            for (unsigned k = 0; k < i; k++)
+                (void)close(rules[k].fd);
+            return rc;
+        }
+    }
+    rc = root ? caps_drop_bounding(p->keep_caps, e) : 0; /* rootless there is none to drop; no_new_privs stands in */
+    if (rc == 0 && root && p->uid != 0 && (setgroups(0, NULL) < 0 || setresgid(p->uid, p->uid, p->uid) < 0 || setresuid(p->uid, p->uid, p->uid) < 0))
+        rc = err_sys(e, errno, "cannot change to uid %u", p->uid);
+    if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        rc = err_sys(e, errno, "cannot set no_new_privs");
+    if (rc == 0)
+        rc = restrict_files(rules, p->npaths, p, e);
+    for (unsigned i = 0; i < p->npaths; i++)
+        (void)close(rules[i].fd);
+    if (rc < 0)
+        return -1;
+    if (setrlimit(RLIMIT_CORE, &no_core) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_sys(e, errno, "cannot disable core dumps");
+    /* A changed uid clears the parent-death signal (prctl(2)); ours must go with the supervisor. */
+    if (prctl(PR_SET_PDEATHSIG, 9 /* SIGKILL */, 0, 0, 0) < 0)
+        return err_sys(e, errno, "cannot tie the process to its supervisor");
+    if (caps_limit(root ? p->keep_caps : 0, e) < 0)
+        return -1;
+    return filter_syscalls(p, e);
+}

@@ -1,0 +1,15 @@
+/* seal_syscalls.h - which system calls each seal group permits. */
+#pragma once
+#include <stddef.h>
+
+struct seal_syscall {
+    unsigned groups; /* enum seal_group bits that permit it */
+    int nr;          /* SCMP_SYS() */
+};
+
+extern const struct seal_syscall seal_syscalls[];
+extern const size_t seal_nsyscalls;
+
+/* Never needed by any process of ours, the launcher included. */
+extern const int seal_denied[];
+extern const size_t seal_ndenied;
