@@ -210,6 +210,8 @@ static bool is_choice(const char *choices, const char *text)
 {
     size_t len = strlen(text);
 
+    if (strchr(text, '|'))
+        return false;
     for (const char *p = choices; p && len > 0; p = strchr(p, '|')) {
         p += *p == '|';
         if (!strncmp(p, text, len) && (p[len] == '|' || !p[len]))

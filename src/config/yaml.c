@@ -228,6 +228,11 @@ static int on_event(struct builder *b, struct fy_event *ev)
     if (mark) {
         b->line = mark->line + 1;
         b->column = mark->column + 1;
+        /* libfyaml marks the first character inside quotes; a reader looks for the quote. */
+        if (ev->type == FYET_SCALAR && ev->scalar.value && b->column > 1) {
+            enum fy_scalar_style style = fy_scalar_token_get_style(ev->scalar.value);
+            b->column -= style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED;
+        }
     }
     switch (ev->type) {
     case FYET_DOCUMENT_START:
