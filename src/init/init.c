@@ -1,0 +1,157 @@
+/*
+ * ironclaw-init: pid 1 of a sandbox. Static, small, without secrets: it is executed only after the sandbox was built, so
+ * nothing of the host's memory is left in it. It restricts itself (and so the workload) with Landlock and the system call
+ * filter, starts the workload in a session of its own, reaps whatever is orphaned, forwards signals, and ends with the
+ * workload's status; its end takes everything else in the pid namespace with it.
+ *
+ *     ironclaw-init t|- COMMAND [ARGUMENT]...      descriptor 3: control socket to the host
+ *
+ * 't': descriptor 0 is the slave of the sandbox's own terminal and becomes the controlling one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/landlock.h"
+#include "walls/container/container.h"
+#include "walls/container/seccomp.h"
+
+enum { CONTROL_FD = 3 };
+
+static void report(char kind, const char *text)
+{
+    char message[ERR_TEXT_MAX + 1];
+    size_t len = strnlen(text, ERR_TEXT_MAX - 1);
+
+    message[0] = kind;
+    memcpy(message + 1, text, len);
+    (void)send(CONTROL_FD, message, len + 1, MSG_NOSIGNAL);
+}
+
+/* The program may use all the wall offers; Landlock repeats the file rules independently of mounts and keeps signals and
+ * abstract sockets inside. A kernel without Landlock has the other walls (named by `ironclaw doctor`). */
+static int restrict_self(struct err *e)
+{
+    static const struct {
+        const char *path;
+        enum landlock_mode mode;
+    } places[] = {{"/", LANDLOCK_READ}, {"/workspace", LANDLOCK_WRITE}, {"/tmp", LANDLOCK_WRITE}, {"/dev", LANDLOCK_WRITE}, {"/proc", LANDLOCK_WRITE}};
+    struct landlock_path rules[ARRAY_LEN(places)];
+    int rc;
+
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        rules[i].fd = open(places[i].path, O_PATH | O_CLOEXEC);
+        rules[i].mode = places[i].mode;
+        if (rules[i].fd < 0)
+            return err_sys(e, errno, "cannot open %s", places[i].path);
+    }
+    rc = landlock_restrict(rules, ARRAY_LEN(rules), false, true, e);
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+        (void)close(rules[i].fd);
+    return rc < 0 ? -1 : 0;
+}
+
+static void workload(bool terminal, char **argv)
+{
+    char text[ERR_TEXT_MAX];
+    sigset_t none;
+    int code;
+
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)setsid();
+    if (terminal && ioctl(0, TIOCSCTTY, 0) < 0) {
+        report(CONTROL_ERROR, "cannot make the terminal the controlling one");
+        _exit(126);
+    }
+    (void)execvp(argv[0], argv);
+    code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
+    (void)snprintf(text, sizeof(text), "cannot execute %.512s in the sandbox: %s", argv[0], strerror(errno));
+    report(CONTROL_ERROR, text);
+    _exit(code);
+}
+
+/* Reaps everything that ended. Returns true once the workload is among it. */
+static bool reap(pid_t main_pid, int *status)
+{
+    bool ended = false;
+    pid_t pid;
+    int st;
+
+    while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
+        if (pid != main_pid)
+            continue;
+        *status = st;
+        ended = true;
+    }
+    return ended;
+}
+
+static int supervise(pid_t main_pid, int signals)
+{
+    struct pollfd fds[2] = {{.fd = signals, .events = POLLIN}, {.fd = CONTROL_FD, .events = 0}};
+    struct signalfd_siginfo info;
+    int status = 0;
+
+    for (;;) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return 125;
+        if (fds[1].revents & (POLLHUP | POLLERR))
+            return 128 + SIGKILL; /* the host side is gone: so are we */
+        if (!(fds[0].revents & POLLIN) || read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+            continue;
+        if (info.ssi_signo == SIGCHLD) {
+            if (reap(main_pid, &status))
+                return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        } else if (info.ssi_code == SI_USER && info.ssi_pid != 0) {
+            continue; /* from inside the sandbox: pid 1 takes no orders from the workload */
+        } else {
+            (void)kill(-main_pid, (int)info.ssi_signo);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = ERR_INIT;
+    sigset_t all;
+    pid_t pid;
+    int signals;
+
+    if (argc < 3 || getpid() != 1 || fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
+        (void)!write(2, "ironclaw-init is started by a sandbox, not by hand\n", 51);
+        return 125;
+    }
+    /* exec made us dumpable again; from here on no process of the same uid may look into pid 1 (ptrace(2), proc(5)). */
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    signals = signalfd(-1, &all, SFD_CLOEXEC);
+    if (signals < 0) {
+        (void)err_sys(&e, errno, "init cannot receive signals");
+    } else if (restrict_self(&e) == 0 && seccomp_install(&e) == 0) {
+        pid = fork();
+        if (pid == 0)
+            workload(argv[1][0] == 't', argv + 2);
+        if (pid > 0) {
+            report(CONTROL_READY, "");
+            /* Our copies of the workload's descriptors would keep its pipes open after it ended. */
+            for (int fd = 0; fd < 3; fd++)
+                (void)close(fd);
+            return supervise(pid, signals);
+        }
+        (void)err_sys(&e, errno, "init cannot start the workload");
+    }
+    report(CONTROL_ERROR, e.text);
+    return 125;
+}

@@ -1,0 +1,163 @@
+/*
+ * `ironclaw run`: image, wall, wait, exit status.
+ */
+#include "run/run.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/paths.h"
+#include "image/image.h"
+
+/*
+ * Host uids of one-shot sandboxes: RUN_UID_BASE + our pid, so no two running at once share one. The range
+ * 1879048192-2147483646 is left unassigned by systemd's UIDS-GIDS table; pid_max is at most 4194304 (proc(5)).
+ * The control plane's uids (config/config.h, uid_base) lie elsewhere in it.
+ */
+enum { RUN_UID_BASE = 2130706432 };
+
+static int fail(const struct err *e, int status)
+{
+    (void)fprintf(stderr, "ironclaw: %s\n", e->text);
+    return status;
+}
+
+static int resolve_rootfs(const struct run_options *o, char *out, size_t cap, struct err *e)
+{
+    char state[PATHS_MAX_LEN];
+
+    if (o->rootfs) {
+        struct stat st;
+        if (stat(o->rootfs, &st) < 0 || !S_ISDIR(st.st_mode))
+            return err_set(e, ENOTDIR, "--rootfs %s is not a directory", o->rootfs);
+        return io_format(out, cap, "%s", o->rootfs) ? 0 : err_set(e, ENAMETOOLONG, "--rootfs: the path is too long");
+    }
+    if (o->state_dir ? !io_format(state, sizeof(state), "%s", o->state_dir) : paths_state_dir(state, sizeof(state), e) < 0)
+        return o->state_dir ? err_set(e, ENAMETOOLONG, "--state-dir: the path is too long") : -1;
+    return image_path(state, o->image, out, cap, e);
+}
+
+/* One line about what this host cannot give; a limit that was asked for is an error elsewhere. */
+static void warn_shortfall(const struct wall_ops *wall)
+{
+    char text[512];
+
+    wall->shortfall(text, sizeof(text));
+    if (*text)
+        (void)fprintf(stderr, "ironclaw: warning: %s\n", text);
+}
+
+static int open_signals(void)
+{
+    static const int forwarded[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(forwarded); i++)
+        (void)sigaddset(&set, forwarded[i]);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+/* What init had to say: a command that could not be executed. */
+static void print_launch_error(const struct sandbox *s)
+{
+    char text[ERR_TEXT_MAX];
+    ssize_t n = recv(s->control, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+    if (n <= 1)
+        return;
+    text[n] = 0;
+    (void)fprintf(stderr, "ironclaw: %s\n", text + 1);
+}
+
+static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, const struct run_options *o, struct err *e)
+{
+    struct sandbox s = SANDBOX_INIT;
+    struct relay relay;
+    struct cgroup_stats stats = {0};
+    CLEANUP_CLOSE int signals = open_signals();
+    uint64_t deadline;
+    int status = 0, timed_out;
+
+    if (relay_prepare(&relay, spec->terminal, e) < 0)
+        return -1;
+    memcpy(spec->stdio, relay.inside, sizeof(spec->stdio));
+    if (wall->start(spec, &s, e) < 0)
+        return -1;
+    deadline = o->timeout_ms ? io_monotonic_ns() + o->timeout_ms * 1000000U : 0;
+    relay_started(&relay, s.terminal);
+    timed_out = relay_run(&relay, &s, wall, signals, deadline);
+    if (timed_out)
+        (void)kill(s.pid, SIGKILL);
+    while (waitpid(s.pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    s.pid = 0;
+    relay_finish(&relay);
+    print_launch_error(&s);
+    if (status != 0)
+        wall->stats(&s, &stats);
+    wall->destroy(&s, NULL);
+    if (timed_out)
+        (void)fprintf(stderr, "ironclaw: killed: still running after --timeout\n");
+    else if (stats.oom_kills > 0)
+        (void)fprintf(stderr, "ironclaw: the memory limit was reached and %llu process(es) were killed (--memory)\n", (unsigned long long)stats.oom_kills);
+    if (WIFSIGNALED(status))
+        return 128 + WTERMSIG(status);
+    return WEXITSTATUS(status);
+}
+
+int run_main(int argc, char **argv)
+{
+    struct err e = ERR_INIT;
+    struct run_options o;
+    struct sandbox_spec spec = {0};
+    const struct wall_ops *wall;
+    char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], id[64], workspace[PATH_MAX];
+    int rc = run_parse(argc, argv, &o, &e);
+
+    if (rc != 0)
+        return rc > 0 ? 0 : fail(&e, RUN_USAGE);
+    wall = wall_find(o.wall);
+    if (!wall) {
+        (void)err_set(&e, EINVAL, "there is no wall '%s' (see 'ironclaw doctor')", o.wall);
+        return fail(&e, RUN_USAGE);
+    }
+    if (!wall->probe(&e) || resolve_rootfs(&o, rootfs, sizeof(rootfs), &e) < 0 || paths_helper("ironclaw-init", init, sizeof(init), &e) < 0)
+        return fail(&e, RUN_CANNOT_LAUNCH);
+    if (o.workspace && !realpath(o.workspace, workspace)) {
+        (void)err_sys(&e, errno, "cannot open --workspace %s", o.workspace);
+        return fail(&e, RUN_CANNOT_LAUNCH);
+    }
+    warn_shortfall(wall);
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    (void)io_format(id, sizeof(id), "run-%d", (int)getpid());
+    spec.id = id;
+    spec.rootfs = rootfs;
+    spec.init = init;
+    spec.workspace = o.workspace ? workspace : NULL;
+    spec.argv = o.command;
+    spec.envp = o.env;
+    memcpy(spec.mounts, o.mounts, sizeof(spec.mounts));
+    spec.nmounts = o.nmounts;
+    spec.limits = o.limits;
+    spec.uid = RUN_UID_BASE + (uint32_t)getpid();
+    spec.terminal = o.terminal;
+    rc = run_sandbox(wall, &spec, &o, &e);
+    if (rc < 0)
+        rc = fail(&e, RUN_CANNOT_LAUNCH);
+    wall->sweep();
+    return rc;
+}

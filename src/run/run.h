@@ -1,0 +1,45 @@
+/*
+ * run.h - `ironclaw run`: one sealed command, no daemon.
+ */
+#pragma once
+#include "base/err.h"
+#include "walls/wall.h"
+
+/* Everything `ironclaw run` was asked for. Strings are borrowed from argv. */
+struct run_options {
+    const char *wall, *image, *rootfs, *workspace, *state_dir;
+    uint64_t timeout_ms; /* 0: none */
+    bool terminal;
+    struct cgroup_limits limits;
+    struct sandbox_mount mounts[SANDBOX_MOUNTS_MAX];
+    size_t nmounts;
+    char **env; /* malloc'ed "NAME=VALUE", NULL-terminated */
+    char **command;
+};
+
+enum { RUN_USAGE = 2, RUN_CANNOT_LAUNCH = 125 };
+
+/* Parses the words after "run". Returns 0, 1 if help was printed, or -1 with e. */
+int run_parse(int argc, char **argv, struct run_options *o, struct err *e);
+
+/* Runs it and returns the exit status for the shell. */
+int run_main(int argc, char **argv);
+
+/*
+ * Connects the caller's descriptors with a sandbox that must not hold the caller's terminal: a pseudo-terminal (-t), or
+ * pipes where a descriptor is a terminal. Everything else is handed on as it is.
+ */
+struct relay {
+    int inside[3];      /* what the sandbox gets; -1: /dev/null */
+    int pumps[3];       /* our end of a pipe, or -1 */
+    bool made[3];       /* inside[i] is ours to close after start */
+    int master;         /* the sandbox's terminal, or -1 */
+    bool raw;           /* the caller's terminal is in raw mode */
+    bool stdin_open;
+};
+int relay_prepare(struct relay *r, bool terminal, struct err *e);
+void relay_started(struct relay *r, int master);
+/* Moves data until the sandbox ends (pidfd readable), `deadline_ns` passes (returns 1) or a signal to forward arrives. */
+int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals, uint64_t deadline_ns);
+/* What the sandbox wrote before it ended, then the caller's terminal as it was. */
+void relay_finish(struct relay *r);

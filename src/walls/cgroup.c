@@ -1,0 +1,362 @@
+#include "walls/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+
+#define PARENT     "ironclaw"      /* our directory; one child per sandbox */
+#define SELF_LEAF  "ironclaw.self" /* where we move to when v2 forbids processes beside children */
+#define CPU_PERIOD 100000          /* microseconds: the kernel's default period (Documentation/scheduler/sched-bwc.rst) */
+
+static const char *const controllers[CGROUP_CONTROLLERS] = {"memory", "pids", "cpu"};
+
+/* Where our groups go: resolved once, as mounts do not change under a running process of ours. */
+static struct {
+    bool done, v2;
+    char base[CGROUP_CONTROLLERS][CGROUP_PATH_MAX - 72]; /* room for "/ironclaw/" and a 63-character id */
+    char why[256];
+} host;
+
+static bool has_word(const char *list, const char *word, const char *separators)
+{
+    CLEANUP_FREE char *copy = x_strdup(list);
+    char *save = NULL;
+
+    for (char *w = strtok_r(copy, separators, &save); w; w = strtok_r(NULL, separators, &save))
+        if (!strcmp(w, word))
+            return true;
+    return false;
+}
+
+/* Our own path in the hierarchy of `controller` ("" for v2), from the text of /proc/self/cgroup ("id:controllers:path" lines). */
+static bool own_path(const char *text, const char *controller, char *out, size_t cap)
+{
+    CLEANUP_FREE char *copy = x_strdup(text);
+    char *save = NULL;
+
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *names = strchr(line, ':');
+        char *path = names ? strchr(names + 1, ':') : NULL;
+        if (!path)
+            continue;
+        *path++ = 0;
+        names++;
+        if (*controller ? has_word(names, controller, ",") : !*names)
+            return io_format(out, cap, "%s", strcmp(path, "/") ? path : "");
+    }
+    return false;
+}
+
+/* Mount point of a v1 controller (or of cgroup2 when controller is ""), from /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+static bool mount_point(const char *mountinfo, const char *controller, char *out, size_t cap)
+{
+    CLEANUP_FREE char *copy = x_strdup(mountinfo);
+    char *save = NULL;
+
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *tail = strstr(line, " - ");
+        char point[256], type[32], source[128], options[512];
+        if (!tail || sscanf(line, "%*s %*s %*s %*s %255s", point) != 1 ||
+            sscanf(tail + 3, "%31s %127s %511s", type, source, options) != 3)
+            continue;
+        if (*controller ? !strcmp(type, "cgroup") && has_word(options, controller, ",") : !strcmp(type, "cgroup2"))
+            return io_format(out, cap, "%s", point);
+    }
+    return false;
+}
+
+static bool v2_has_controllers(const char *dir)
+{
+    char path[CGROUP_PATH_MAX];
+    CLEANUP_FREE char *list = NULL;
+
+    return io_format(path, sizeof(path), "%s/cgroup.controllers", dir) &&
+           io_read_file(AT_FDCWD, path, 4096, &list, NULL, NULL) == 0 && has_word(list, "memory", " \n") &&
+           has_word(list, "pids", " \n");
+}
+
+static int knob(const char *dir, const char *name, const char *value)
+{
+    char path[CGROUP_PATH_MAX + 64];
+
+    return io_format(path, sizeof(path), "%s/%s", dir, name) ? io_write_knob(AT_FDCWD, path, value) : -ENAMETOOLONG;
+}
+
+/* Hands controllers down to children of `dir`. Each on its own, so that one missing controller does not cost the others. */
+static bool v2_delegate(const char *dir)
+{
+    bool memory = knob(dir, "cgroup.subtree_control", "+memory") == 0;
+    bool pids = knob(dir, "cgroup.subtree_control", "+pids") == 0;
+
+    (void)knob(dir, "cgroup.subtree_control", "+cpu");
+    return memory && pids;
+}
+
+/* Finds a v2 directory below which groups with controllers can be made: the top of the hierarchy for root, else our own
+ * group, after moving ourselves into a leaf ("no internal processes", Documentation/admin-guide/cgroup-v2.rst). */
+static bool v2_base(const char *mount, const char *own)
+{
+    char dir[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
+
+    if (io_format(dir, sizeof(dir), "%s/%s", mount, PARENT) && (mkdir(dir, 0755) == 0 || errno == EEXIST) &&
+        v2_delegate(mount) && v2_delegate(dir))
+        return io_format(host.base[0], sizeof(host.base[0]), "%s", mount);
+    if (!io_format(dir, sizeof(dir), "%s%s", mount, own) || !v2_has_controllers(dir))
+        return false;
+    if (!v2_delegate(dir)) {
+        if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, SELF_LEAF) || (mkdir(leaf, 0755) < 0 && errno != EEXIST) ||
+            knob(leaf, "cgroup.procs", "0") < 0 || !v2_delegate(dir))
+            return false;
+    }
+    if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, PARENT) || (mkdir(leaf, 0755) < 0 && errno != EEXIST) || !v2_delegate(leaf))
+        return false;
+    return io_format(host.base[0], sizeof(host.base[0]), "%s", dir);
+}
+
+static void resolve(void)
+{
+    CLEANUP_FREE char *mounts = NULL;
+    CLEANUP_FREE char *own = NULL;
+    char mount[CGROUP_PATH_MAX - 72], path[CGROUP_PATH_MAX];
+
+    if (host.done)
+        return;
+    host.done = true;
+    if (io_read_file(AT_FDCWD, "/proc/self/mountinfo", 1 << 20, &mounts, NULL, NULL) < 0 ||
+        io_read_file(AT_FDCWD, "/proc/self/cgroup", 1 << 16, &own, NULL, NULL) < 0) {
+        (void)io_format(host.why, sizeof(host.why), "/proc is not mounted");
+        return;
+    }
+    if (mount_point(mounts, "", mount, sizeof(mount)) && v2_has_controllers(mount) && own_path(own, "", path, sizeof(path))) {
+        host.v2 = true;
+        if (!v2_base(mount, path))
+            (void)io_format(host.why, sizeof(host.why),
+                            "cgroup %.120s is not delegated to this user (start with: systemd-run --user --scope -p Delegate=yes ...)",
+                            *path ? path : "/");
+        return;
+    }
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        char dir[CGROUP_PATH_MAX];
+        if (!mount_point(mounts, controllers[i], mount, sizeof(mount)) || !own_path(own, controllers[i], path, sizeof(path))) {
+            (void)io_format(host.why, sizeof(host.why), "the %s cgroup controller is not mounted", controllers[i]);
+            continue;
+        }
+        /* Inside a container the path may name a part of the hierarchy that is not mounted here. */
+        if (!io_format(dir, sizeof(dir), "%s%s", mount, path) || access(dir, F_OK) < 0)
+            path[0] = 0;
+        if (!io_format(dir, sizeof(dir), "%s%s/%s", mount, path, PARENT) || (mkdir(dir, 0755) < 0 && errno != EEXIST) || access(dir, W_OK) < 0) {
+            (void)io_format(host.why, sizeof(host.why), "no right to create %s cgroups (run as root, or have an administrator delegate one)",
+                            controllers[i]);
+            continue;
+        }
+        (void)io_format(host.base[i], sizeof(host.base[i]), "%s%s", mount, path);
+    }
+}
+
+void cgroup_probe(struct cgroup_host *h)
+{
+    resolve();
+    *h = (struct cgroup_host){.v2 = host.v2};
+    h->memory = h->pids = h->cpu = host.v2 && *host.base[0];
+    if (!host.v2) {
+        h->memory = *host.base[0];
+        h->pids = *host.base[1];
+        h->cpu = *host.base[2];
+    }
+    (void)io_format(h->why, sizeof(h->why), "%s", host.why);
+}
+
+/* Sets one limit. `required` limits fail with a sentence, others only stay out of force. */
+static int limit(const char *dir, const char *name, const char *value, bool required, bool *in_force, struct err *e)
+{
+    int rc = knob(dir, name, value);
+
+    *in_force = rc == 0;
+    if (rc == 0 || !required)
+        return 0;
+    return err_sys(e, -rc, "cannot set %s to %s on %s (delegate the cgroup or run as root)", name, value, dir);
+}
+
+static int set_limits(struct cgroup *c, const struct cgroup_limits *l, struct err *e)
+{
+    const char *memory = c->dirs[0], *pids = c->v2 ? c->dirs[0] : c->dirs[1], *cpu = c->v2 ? c->dirs[0] : c->dirs[2];
+    char value[64];
+    bool swap;
+
+    if (l->memory_bytes > 0 && *memory) {
+        (void)io_format(value, sizeof(value), "%llu", (unsigned long long)l->memory_bytes);
+        if (limit(memory, c->v2 ? "memory.max" : "memory.limit_in_bytes", value, true, &c->memory, e) < 0)
+            return -1;
+        /* No swap: on v1 memory+swap equals memory. Kernels without swap accounting lack the file, and the swap. */
+        if (limit(memory, c->v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", c->v2 ? "0" : value, false, &swap, e) < 0)
+            return -1;
+        if (!swap && !c->v2)
+            (void)knob(memory, "memory.swappiness", "0");
+        if (c->v2)
+            (void)knob(memory, "memory.oom.group", "1");
+    }
+    if (l->pids > 0 && *pids) {
+        (void)io_format(value, sizeof(value), "%u", l->pids);
+        if (limit(pids, "pids.max", value, true, &c->pids, e) < 0)
+            return -1;
+    }
+    if (l->cpu_milli > 0 && *cpu) {
+        unsigned long long quota = (unsigned long long)l->cpu_milli * CPU_PERIOD / 1000;
+        if (quota < 1000)
+            quota = 1000; /* the kernel's minimum is 1 ms */
+        if (c->v2)
+            (void)io_format(value, sizeof(value), "%llu %d", quota, CPU_PERIOD);
+        else
+            (void)io_format(value, sizeof(value), "%llu", quota);
+        if (limit(cpu, c->v2 ? "cpu.max" : "cpu.cfs_quota_us", value, l->cpu_asked, &c->cpu, e) < 0)
+            return -1;
+    }
+    if ((l->memory_asked && !c->memory) || (l->pids_asked && !c->pids) || (l->cpu_asked && !c->cpu))
+        return err_set(e, EOPNOTSUPP, "the %s limit cannot be enforced on this host: %s",
+                       l->memory_asked && !c->memory ? "memory" : l->pids_asked && !c->pids ? "pids" : "cpu",
+                       *host.why ? host.why : "the controller is not available");
+    return 0;
+}
+
+int cgroup_create(struct cgroup *c, const char *id, const struct cgroup_limits *limits, struct err *e)
+{
+    char path[CGROUP_PATH_MAX + 16];
+
+    resolve();
+    *c = (struct cgroup)CGROUP_INIT;
+    c->v2 = host.v2;
+    c->ndirs = host.v2 ? 1 : CGROUP_CONTROLLERS;
+    for (int i = 0; i < c->ndirs; i++) {
+        if (!*host.base[i])
+            continue;
+        if (!io_format(c->dirs[i], sizeof(c->dirs[i]), "%s/%s/%s", host.base[i], PARENT, id))
+            return err_set(e, ENAMETOOLONG, "the cgroup path for %s is too long", id);
+        if (mkdir(c->dirs[i], 0755) < 0) {
+            int code = errno;
+            c->dirs[i][0] = 0;
+            cgroup_destroy(c);
+            return err_sys(e, code, "cannot create the cgroup %s/%s/%s", host.base[i], PARENT, id);
+        }
+    }
+    if (set_limits(c, limits, e) < 0) {
+        cgroup_destroy(c);
+        return -1;
+    }
+    for (int i = 0; i < c->ndirs; i++) {
+        if (!*c->dirs[i])
+            continue;
+        (void)io_format(path, sizeof(path), "%s/%s", c->dirs[i], c->v2 ? "" : "tasks");
+        if (c->v2)
+            c->into = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        else
+            c->join[i] = open(path, O_WRONLY | O_CLOEXEC);
+        if (c->join[i] < 0 && c->into < 0) {
+            (void)err_sys(e, errno, "cannot open %s", path);
+            cgroup_destroy(c);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int cgroup_join(const struct cgroup *c)
+{
+    for (int i = 0; i < c->ndirs; i++)
+        if (c->join[i] >= 0 && write(c->join[i], "0", 1) != 1)
+            return -1;
+    return 0;
+}
+
+void cgroup_close(struct cgroup *c)
+{
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        if (c->join[i] >= 0)
+            (void)close(c->join[i]);
+        c->join[i] = -1;
+    }
+    if (c->into >= 0)
+        (void)close(c->into);
+    c->into = -1;
+}
+
+/* A number from a cgroup file: the whole file, or the value after `key` in a flat-keyed file. 0 when missing. */
+static uint64_t read_number(const char *dir, const char *name, const char *key)
+{
+    char path[CGROUP_PATH_MAX + 64];
+    CLEANUP_FREE char *text = NULL;
+    char *save = NULL;
+
+    if (!*dir || !io_format(path, sizeof(path), "%s/%s", dir, name) || io_read_file(AT_FDCWD, path, 8192, &text, NULL, NULL) < 0)
+        return 0;
+    if (!key)
+        return strtoull(text, NULL, 10);
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == ' ')
+            return strtoull(line + strlen(key) + 1, NULL, 10);
+    return 0;
+}
+
+void cgroup_read_stats(const struct cgroup *c, struct cgroup_stats *s)
+{
+    *s = (struct cgroup_stats){0};
+    if (c->ndirs == 0)
+        return;
+    if (c->v2) {
+        s->memory_bytes = read_number(c->dirs[0], "memory.current", NULL);
+        s->memory_peak_bytes = read_number(c->dirs[0], "memory.peak", NULL);
+        s->cpu_us = read_number(c->dirs[0], "cpu.stat", "usage_usec");
+        s->pids = read_number(c->dirs[0], "pids.current", NULL);
+        s->oom_kills = read_number(c->dirs[0], "memory.events", "oom_kill");
+        return;
+    }
+    s->memory_bytes = read_number(c->dirs[0], "memory.usage_in_bytes", NULL);
+    s->memory_peak_bytes = read_number(c->dirs[0], "memory.max_usage_in_bytes", NULL);
+    s->oom_kills = read_number(c->dirs[0], "memory.oom_control", "oom_kill");
+    s->pids = read_number(c->dirs[1], "pids.current", NULL);
+    /* cpuacct is a hierarchy of its own on some hosts; there usage is not known per sandbox. */
+    s->cpu_us = read_number(c->dirs[2], "cpuacct.usage", NULL) / 1000;
+}
+
+void cgroup_destroy(struct cgroup *c)
+{
+    cgroup_close(c);
+    for (int i = 0; i < c->ndirs; i++) {
+        if (!*c->dirs[i])
+            continue;
+        if (c->v2)
+            (void)knob(c->dirs[i], "cgroup.kill", "1");
+        for (int tries = 0; rmdir(c->dirs[i]) < 0 && errno == EBUSY && tries < 2000; tries++)
+            (void)usleep(1000);
+        c->dirs[i][0] = 0;
+    }
+    c->ndirs = 0;
+}
+
+void cgroup_sweep(void)
+{
+    resolve();
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        char dir[CGROUP_PATH_MAX];
+        struct dirent *d;
+        DIR *list;
+        if (!*host.base[i] || !io_format(dir, sizeof(dir), "%s/%s", host.base[i], PARENT) || !(list = opendir(dir)))
+            continue;
+        while ((d = readdir(list))) {
+            const char *dash = strrchr(d->d_name, '-');
+            uint64_t pid;
+            if (d->d_type == DT_DIR && dash && io_parse_u64(dash + 1, INT_MAX, &pid) && kill((pid_t)pid, 0) < 0 && errno == ESRCH)
+                (void)unlinkat(dirfd(list), d->d_name, AT_REMOVEDIR);
+        }
+        (void)closedir(list);
+    }
+}

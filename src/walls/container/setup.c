@@ -1,0 +1,238 @@
+/*
+ * The child's way from a copy of the caller to a sealed pid 1. Each step gives something up; the order is the argument:
+ * what needs privilege comes before the uid changes, the user namespace last, nothing untrusted runs before the end.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/caps.h"
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "walls/container/container.h"
+
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER _IO('T', 0x41) /* ioctl_tty(2) */
+#endif
+
+enum {
+    CONTROL_FD = 3, /* where ironclaw-init expects it */
+    INIT_FD = 4,    /* the init binary, while it is executed */
+    CAP_SYS_ADMIN_BIT = 21,
+    NOFILE_SOFT = 1024,
+    NOFILE_HARD = 65536,
+};
+
+static void send_message(int control, char kind, const char *text, const int *fds, int nfds)
+{
+    union {
+        char buf[CMSG_SPACE(sizeof(int) * SANDBOX_PORTS)];
+        struct cmsghdr align;
+    } anc;
+    struct iovec iov[2] = {{.iov_base = &kind, .iov_len = 1}, {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+
+    if (nfds > 0) {
+        struct cmsghdr *c;
+        memset(&anc, 0, sizeof(anc));
+        msg.msg_control = anc.buf;
+        msg.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)nfds);
+        c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)nfds);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)nfds);
+    }
+    (void)sendmsg(control, &msg, MSG_NOSIGNAL);
+}
+
+/* Maps host uid/gid `uid` to SANDBOX_UID through /proc/self of the host's /proc, opened before it went out of sight. */
+static int map_ids(int proc_self, uint32_t uid, uint32_t gid, struct err *e)
+{
+    char line[64];
+    int rc = io_write_knob(proc_self, "setgroups", "deny"); /* before gid_map: user_namespaces(7) */
+
+    if (rc == 0) {
+        (void)io_format(line, sizeof(line), "%d %u 1\n", SANDBOX_UID, uid);
+        rc = io_write_knob(proc_self, "uid_map", line);
+    }
+    if (rc == 0) {
+        (void)io_format(line, sizeof(line), "%d %u 1\n", SANDBOX_UID, gid);
+        rc = io_write_knob(proc_self, "gid_map", line);
+    }
+    return rc < 0 ? err_sys(e, -rc, "cannot map uid %u into the user namespace", uid) : 0;
+}
+
+/*
+ * Root: become the sandbox's host uid, keeping CAP_SYS_ADMIN just long enough to create the user namespace (a host that
+ * restricts unprivileged user namespaces must not refuse us), then map that one uid.
+ */
+static int enter_user_namespace(uint32_t uid, int proc_self, struct err *e)
+{
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+        return err_sys(e, errno, "cannot become uid %u", uid);
+    if (caps_limit(1ULL << CAP_SYS_ADMIN_BIT, e) < 0)
+        return -1;
+    if (unshare(CLONE_NEWUSER) < 0)
+        return err_sys(e, errno, "cannot create the user namespace");
+    /* A changed uid made /proc/self belong to root; nothing else runs in this pid namespace yet. */
+    if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+        return err_sys(e, errno, "cannot become dumpable for the uid map");
+    return map_ids(proc_self, uid, uid, e);
+}
+
+static int set_rlimit(int what, const char *name, rlim_t soft, rlim_t hard, struct err *e)
+{
+    struct rlimit old, new;
+
+    if (getrlimit(what, &old) < 0)
+        return err_sys(e, errno, "cannot read RLIMIT_%s", name);
+    new.rlim_max = hard < old.rlim_max ? hard : old.rlim_max; /* never raises what the caller was given */
+    new.rlim_cur = soft < new.rlim_max ? soft : new.rlim_max;
+    return setrlimit(what, &new) < 0 ? err_sys(e, errno, "cannot set RLIMIT_%s", name) : 0;
+}
+
+static int set_rlimits(const struct sandbox_spec *spec, struct err *e)
+{
+    rlim_t processes = spec->limits.pids ? spec->limits.pids : 4096;
+
+    if (set_rlimit(RLIMIT_CORE, "CORE", 0, 0, e) < 0 || set_rlimit(RLIMIT_NOFILE, "NOFILE", NOFILE_SOFT, NOFILE_HARD, e) < 0 ||
+        set_rlimit(RLIMIT_MEMLOCK, "MEMLOCK", 64 << 10, 64 << 10, e) < 0 || set_rlimit(RLIMIT_MSGQUEUE, "MSGQUEUE", 819200, 819200, e) < 0 ||
+        set_rlimit(RLIMIT_SIGPENDING, "SIGPENDING", 1024, 1024, e) < 0 || set_rlimit(RLIMIT_RTPRIO, "RTPRIO", 0, 0, e) < 0 ||
+        set_rlimit(RLIMIT_NICE, "NICE", 0, 0, e) < 0)
+        return -1;
+    /* As root the uid is the sandbox's own, so the limit counts the sandbox; rootless it would count all of the user's
+     * processes on the host and break it at once: there the pids cgroup alone limits. */
+    return spec->uid && geteuid() != 0 ? set_rlimit(RLIMIT_NPROC, "NPROC", processes, processes, e) : 0;
+}
+
+/* Opens the sandbox's own pseudo-terminal: the master goes to the host, the workload gets the slave. */
+static int open_terminal(int control, int *slave, struct err *e)
+{
+    CLEANUP_CLOSE int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int unlock = 0;
+
+    if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 || (*slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
+        return err_sys(e, errno, "cannot open a terminal");
+    send_message(control, CONTROL_TERMINAL, "", &master, 1);
+    return 0;
+}
+
+/* Descriptors 0-2 as asked, 3 the control socket, 4 init; nothing else survives. */
+static int arrange_descriptors(const struct sandbox_spec *spec, int control, int init, int slave, struct err *e)
+{
+    int sources[5] = {-1, -1, -1, control, init}, high[5];
+    CLEANUP_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null < 0)
+        return err_sys(e, errno, "cannot open /dev/null");
+    for (int i = 0; i < 3; i++)
+        sources[i] = spec->terminal ? slave : spec->stdio[i] >= 0 ? spec->stdio[i] : null;
+    for (int i = 0; i < 5; i++) /* out of the way first: a source may sit on another's target */
+        if ((high[i] = fcntl(sources[i], F_DUPFD_CLOEXEC, 16)) < 0)
+            return err_sys(e, errno, "cannot duplicate descriptor %d", sources[i]);
+    for (int i = 0; i < 5; i++)
+        if (dup3(high[i], i, i == INIT_FD ? O_CLOEXEC : 0) < 0 && errno != EINVAL)
+            return err_sys(e, errno, "cannot place descriptor %d", i);
+    null = -1; /* closed with the rest */
+    if (syscall(SYS_close_range, 5U, ~0U, 0U) < 0)
+        return err_sys(e, errno, "cannot close inherited descriptors");
+    return 0;
+}
+
+static int seal_root(struct err *e)
+{
+    struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+
+    if (syscall(SYS_mount_setattr, AT_FDCWD, "/", 0, &ro, sizeof(ro)) < 0)
+        return err_sys(e, errno, "cannot make the root read-only");
+    return 0;
+}
+
+static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, bool rootless, struct err *e)
+{
+    CLEANUP_CLOSE int proc_self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP_CLOSE int init = open(spec->init, O_RDONLY | O_CLOEXEC);
+    int slave = -1;
+
+    if (proc_self < 0 || init < 0)
+        return err_sys(e, errno, "cannot open %s", init < 0 ? spec->init : "/proc/self");
+    if (rootless && map_ids(proc_self, geteuid(), getegid(), e) < 0)
+        return -1;
+    if (cgroup_join(cgroup) < 0)
+        return err_sys(e, errno, "cannot join the cgroup");
+    /* After joining, so that the own group is the root of what /proc/self/cgroup shows. Time applies to children: the workload. */
+    if (unshare(CLONE_NEWCGROUP | CLONE_NEWTIME) < 0)
+        return err_sys(e, errno, "cannot create the cgroup and time namespaces");
+    if (sethostname("sandbox", 7) < 0)
+        return err_sys(e, errno, "cannot set the host name");
+    if (container_loopback_up(e) < 0 || container_build_root(spec, rootless, e) < 0)
+        return -1;
+    if (spec->ports) {
+        int ports[SANDBOX_PORTS];
+        if (container_open_ports(ports, e) < 0)
+            return -1;
+        send_message(control, CONTROL_PORTS, "", ports, SANDBOX_PORTS);
+    }
+    if (seal_root(e) < 0)
+        return -1;
+    if (!rootless && enter_user_namespace(spec->uid, proc_self, e) < 0)
+        return -1;
+    /* Only now: a new user namespace starts with a full bounding set (user_namespaces(7)). */
+    if (caps_drop_bounding(0, e) < 0)
+        return -1;
+    if (set_rlimits(spec, e) < 0)
+        return -1;
+    if (spec->terminal && open_terminal(control, &slave, e) < 0)
+        return -1;
+    if (caps_limit(0, e) < 0)
+        return -1;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return err_sys(e, errno, "cannot set no_new_privs");
+    if (chdir("/workspace") < 0)
+        return err_sys(e, errno, "cannot enter /workspace (does its owner match the sandbox?)");
+    return arrange_descriptors(spec, control, init, slave, e);
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        (void)signal(sig, SIG_DFL);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void container_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, bool rootless)
+{
+    struct err e = ERR_INIT;
+    char *argv[256] = {(char *)(uintptr_t)"ironclaw-init", (char *)(uintptr_t)(spec->terminal ? "t" : "-")};
+    size_t n = 2;
+
+    reset_signals();
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    (void)umask(022);
+    for (char *const *a = spec->argv; *a && n < ARRAY_LEN(argv) - 1; a++)
+        argv[n++] = *a;
+    if (spec->argv[n - 2]) {
+        (void)err_set(&e, E2BIG, "a command may have at most %zu words", ARRAY_LEN(argv) - 3);
+    } else if (build(spec, cgroup, control, rootless, &e) == 0) {
+        (void)syscall(SYS_execveat, INIT_FD, "", argv, spec->envp, AT_EMPTY_PATH);
+        (void)err_sys(&e, errno, "cannot execute the sandbox's init");
+        control = CONTROL_FD;
+    }
+    send_message(control, CONTROL_ERROR, e.text, NULL, 0);
+    _exit(125);
+}

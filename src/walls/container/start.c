@@ -1,0 +1,235 @@
+/*
+ * Host side of the container wall: clone the child, collect what it hands out, take it down again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/caps.h"
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/landlock.h"
+#include "walls/container/container.h"
+
+#define CAP_BIT(n) (1ULL << (n))
+/* CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN: what building a sandbox as root takes. */
+#define ROOT_CAPS (CAP_BIT(0) | CAP_BIT(1) | CAP_BIT(6) | CAP_BIT(7) | CAP_BIT(8) | CAP_BIT(12) | CAP_BIT(18) | CAP_BIT(21))
+
+static bool is_rootless(void)
+{
+    return geteuid() != 0 || !caps_have(ROOT_CAPS);
+}
+
+static bool read_flag(const char *path, char *value)
+{
+    CLEANUP_FREE char *text = NULL;
+
+    if (io_read_file(AT_FDCWD, path, 64, &text, NULL, NULL) < 0)
+        return false;
+    *value = text[0];
+    return true;
+}
+
+static bool probe(struct err *e)
+{
+    char v;
+    CLEANUP_FREE char *max = NULL;
+
+    if (io_read_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", 64, &max, NULL, NULL) < 0 || max[0] == '0') {
+        (void)err_set(e, EOPNOTSUPP, "user namespaces are disabled (sysctl -w user.max_user_namespaces=65536)");
+        return false;
+    }
+    if (is_rootless()) {
+        if (read_flag("/proc/sys/kernel/unprivileged_userns_clone", &v) && v == '0') {
+            (void)err_set(e, EPERM, "unprivileged user namespaces are disabled (as root: sysctl -w kernel.unprivileged_userns_clone=1)");
+            return false;
+        }
+        if (read_flag("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", &v) && v == '1') {
+            CLEANUP_FREE char *label = NULL;
+            /* A profile that grants userns shows as our label; "unconfined" means that none is loaded for this binary. */
+            if (io_read_file(AT_FDCWD, "/proc/self/attr/current", 256, &label, NULL, NULL) < 0 || !strncmp(label, "unconfined\n", 11) ||
+                !strcmp(label, "unconfined")) {
+                (void)err_set(e, EPERM,
+                              "AppArmor restricts unprivileged user namespaces (as root: ironclaw doctor --install-apparmor-profile)");
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void shortfall(char *text, size_t cap)
+{
+    struct cgroup_host h;
+    const char *uid = is_rootless() ? "the sandbox runs under your own uid" : "";
+
+    cgroup_probe(&h);
+    if (h.memory && h.cpu && h.pids)
+        (void)io_format(text, cap, "%s%s", *uid ? "rootless: " : "", uid);
+    else
+        (void)io_format(text, cap, "%s%s%sno %s%s%slimit: %s", *uid ? "rootless: " : "", uid, *uid ? "; " : "", h.memory ? "" : "memory ",
+                        h.cpu ? "" : "cpu ", h.pids ? "" : "pids ", h.why);
+    if (landlock_abi() == 0) {
+        size_t used = strlen(text);
+        (void)io_format(text + used, cap - used, "%sno Landlock in this kernel", used ? "; " : "");
+    }
+}
+
+static pid_t clone_child(const struct cgroup *cgroup, bool rootless, int *pidfd)
+{
+    struct clone_args args = {
+        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD | (rootless ? CLONE_NEWUSER : 0),
+        .pidfd = (uint64_t)(uintptr_t)pidfd,
+        .exit_signal = SIGCHLD,
+    };
+
+    if (cgroup->into >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint32_t)cgroup->into;
+    }
+    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* One message of the child with its descriptors. Returns the count of bytes, 0 at end of file. */
+static ssize_t receive(int fd, char *text, size_t cap, int *fds, int *nfds)
+{
+    union {
+        char buf[CMSG_SPACE(sizeof(int) * SANDBOX_PORTS)];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = text, .iov_len = cap};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+    struct cmsghdr *c;
+    ssize_t n;
+
+    *nfds = 0;
+    do {
+        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n;
+    c = CMSG_FIRSTHDR(&msg);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        *nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(c), sizeof(int) * (size_t)*nfds);
+    }
+    return n;
+}
+
+/* Waits until the child reports that every wall stands. Only our own code runs in it before that. */
+static int await_ready(struct sandbox *s, struct err *e)
+{
+    char text[ERR_TEXT_MAX];
+    int fds[SANDBOX_PORTS], nfds;
+
+    for (;;) {
+        ssize_t n = receive(s->control, text, sizeof(text) - 1, fds, &nfds);
+        if (n <= 0)
+            return err_set(e, EIO, "the sandbox ended while it was being built (out of memory, or killed)");
+        text[n] = 0;
+        if (text[0] == CONTROL_READY)
+            return 0;
+        if (text[0] == CONTROL_PORTS && nfds == SANDBOX_PORTS)
+            memcpy(s->ports, fds, sizeof(s->ports));
+        else if (text[0] == CONTROL_TERMINAL && nfds == 1)
+            s->terminal = fds[0];
+        else
+            return err_set(e, EIO, "%s", text + 1);
+    }
+}
+
+static int sandbox_signal(const struct sandbox *s, int sig)
+{
+    return s->pidfd >= 0 && syscall(SYS_pidfd_send_signal, s->pidfd, sig, NULL, 0) == 0 ? 0 : -errno;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+static void destroy(struct sandbox *s, int *status)
+{
+    int st = 0;
+
+    if (s->pid > 0) {
+        /* Killing pid 1 of the namespace kills everything in it; waitpid returns once all of it is gone (pid_namespaces(7)). */
+        (void)kill(s->pid, SIGKILL);
+        while (waitpid(s->pid, &st, 0) < 0 && errno == EINTR)
+            ;
+        s->pid = 0;
+        if (status)
+            *status = st;
+    }
+    close_fd(&s->pidfd);
+    close_fd(&s->control);
+    close_fd(&s->terminal);
+    for (int i = 0; i < SANDBOX_PORTS; i++)
+        close_fd(&s->ports[i]);
+    cgroup_destroy(&s->cgroup);
+}
+
+static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
+{
+    bool rootless = is_rootless();
+    CLEANUP_CLOSE int child_control = -1;
+    int pair[2];
+
+    *s = (struct sandbox)SANDBOX_INIT;
+    if (cgroup_create(&s->cgroup, spec->id, &spec->limits, e) < 0)
+        return err_wrap(e, "container");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        (void)err_sys(e, errno, "container: cannot create the control socket");
+        cgroup_destroy(&s->cgroup);
+        return -1;
+    }
+    s->control = pair[0];
+    child_control = pair[1];
+    s->pid = clone_child(&s->cgroup, rootless, &s->pidfd);
+    if (s->pid == 0)
+        container_child(spec, &s->cgroup, child_control, rootless);
+    if (s->pid < 0) {
+        int code = errno;
+        s->pid = 0;
+        s->pidfd = -1;
+        destroy(s, NULL);
+        return err_sys(e, code, "container: cannot create the namespaces%s",
+                       code == EPERM    ? " (an outer container or sandbox forbids them; run 'ironclaw doctor')"
+                       : code == ENOSPC ? " (too many; raise the sysctls below user.max_*_namespaces)"
+                                        : "");
+    }
+    cgroup_close(&s->cgroup);
+    close_fd(&child_control);
+    if (await_ready(s, e) < 0) {
+        destroy(s, NULL);
+        return err_wrap(e, "container");
+    }
+    return 0;
+}
+
+static void stats(const struct sandbox *s, struct cgroup_stats *out)
+{
+    cgroup_read_stats(&s->cgroup, out);
+}
+
+const struct wall_ops container_wall = {
+    .name = "container",
+    .strength = 10,
+    .probe = probe,
+    .shortfall = shortfall,
+    .start = start,
+    .signal = sandbox_signal,
+    .stats = stats,
+    .destroy = destroy,
+    .sweep = cgroup_sweep,
+};
