@@ -61,8 +61,13 @@ static void send_message(int control, char kind, const char *text, const int *fd
 static int map_ids(int proc_self, uint32_t uid, uint32_t gid, struct err *e)
 {
     char line[64];
-    int rc = io_write_knob(proc_self, "setgroups", "deny"); /* before gid_map: user_namespaces(7) */
+    int rc;
 
+    /* A changed uid, or a caller that hides its memory, made /proc/self belong to root. Nothing else runs in this pid
+     * namespace yet, and init hides itself again. */
+    if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+        return err_sys(e, errno, "cannot become dumpable for the uid map");
+    rc = io_write_knob(proc_self, "setgroups", "deny"); /* before gid_map: user_namespaces(7) */
     if (rc == 0) {
         (void)io_format(line, sizeof(line), "%d %u 1\n", SANDBOX_UID, uid);
         rc = io_write_knob(proc_self, "uid_map", line);
@@ -86,9 +91,6 @@ static int enter_user_namespace(uint32_t uid, int proc_self, struct err *e)
         return -1;
     if (unshare(CLONE_NEWUSER) < 0)
         return err_sys(e, errno, "cannot create the user namespace");
-    /* A changed uid made /proc/self belong to root; nothing else runs in this pid namespace yet. */
-    if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
-        return err_sys(e, errno, "cannot become dumpable for the uid map");
     return map_ids(proc_self, uid, uid, e);
 }
 
