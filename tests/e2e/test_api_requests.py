@@ -154,7 +154,7 @@ SMUGGLED = b"GET /v1/tokens HTTP/1.1\r\nHost: x\r\n\r\n"
 def test_what_two_parsers_could_frame_differently_ends_the_connection(api, head):
     out = api.raw(b"POST /v1/agents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + head + SMUGGLED)
     assert not [call.op for call in api.vault.calls if call.op == "API_TOKEN_LIST"], "the smuggled request was served"
-    assert out.count(b"HTTP/1.1 ") <= 1
+    assert api.closed and b"HTTP/1.1 2" not in out
     if out:
         assert out.split(b" ")[1] in (b"400", b"411"), out
     assert not api.vault.calls
@@ -288,7 +288,6 @@ def test_tcp_speaks_tls_only_and_needs_a_token_like_everywhere():
 
     with Api(script, tls=True) as api:
         context = ssl.create_default_context(cafile=api.cert)
-        assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
         for token, status in ((None, 401), ("bad", 401), ("good", 200)):
             connection = http.client.HTTPSConnection("localhost", api.port, context=context, timeout=15)
             connection.request("GET", "/v1/agents", headers={"Authorization": "Bearer " + token} if token else {})

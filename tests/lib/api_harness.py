@@ -134,7 +134,8 @@ class Api:
         return sock
 
     def raw(self, data, timeout=15):
-        """Sends bytes, returns all that comes back until the other side closes or says nothing for a second."""
+        """Sends bytes, returns all that comes back until the other side closes (then self.closed) or is silent for a second."""
+        self.closed = False
         with self.connect(timeout) as sock:
             try:
                 sock.sendall(data)
@@ -145,7 +146,10 @@ class Api:
             try:
                 while chunk := sock.recv(65536):
                     out += chunk
-            except (TimeoutError, ConnectionResetError):
+                self.closed = True
+            except ConnectionResetError:
+                self.closed = True
+            except TimeoutError:
                 pass
             return out
 
