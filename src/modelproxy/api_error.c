@@ -15,7 +15,7 @@ static const struct word words[] = {
     {400, "invalid_request_error", "invalid_request_error"},
     {401, "authentication_error", "authentication_error"},
     {403, "permission_error", "permission_error"},
-    {404, "not_found_error", "not_found_error"},
+    {404, "not_found_error", "invalid_request_error"},
     {405, "invalid_request_error", "invalid_request_error"},
     {413, "request_too_large", "invalid_request_error"},
     {429, "rate_limit_error", "rate_limit_error"},

@@ -237,13 +237,22 @@ void session_end_all(struct proxy *p)
     }
 }
 
+/* The client has shut down its sending side, everything it sent was read, and still that was no whole request. */
+static bool half_closed(const struct conn *c)
+{
+    char byte;
+
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 void session_sweep(struct proxy *p)
 {
     uint64_t now = io_monotonic_ns();
 
     for (size_t fd = 0; fd < p->conns_cap; fd++) {
         struct conn *c = p->conns[fd];
-        if (c && c->reading_since_ns && now - c->reading_since_ns > REQUEST_TIME_S * 1000000000ULL)
+        if (c && c->reading_since_ns &&
+            (now - c->reading_since_ns > REQUEST_TIME_S * 1000000000ULL || half_closed(c)))
             (void)shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees the end and lets go */
     }
     http_port_kick(p);
