@@ -1,0 +1,47 @@
+/*
+ * anchors.h - the newest acknowledged position of every queue, outside the queue's own file.
+ *
+ * A database that was put back to an older copy is consistent in itself: only something outside can tell.
+ * vault/anchors has one slot for each session and direction (slot = uid_index * 2 + direction), each with two
+ * copies of (generation, sequence, head hash, session id) authenticated with a key derived from the master
+ * key. An update overwrites the older copy in place and fdatasyncs, so a torn write leaves the other copy
+ * intact; a copy is 128 bytes at a multiple of 128 and so never crosses a sector.
+ *
+ * Who can replace this file *and* the databases together by older copies of the same moment is not detected
+ * here.
+ */
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "vault/keys.h"
+#include "vault/record.h"
+
+struct anchor {
+    uint64_t seq;
+    unsigned char hash[RECORD_HASH];
+};
+
+/* The two calls that reach the disk, replaceable so that tests can make the n-th one fail. */
+struct anchors_io {
+    ssize_t (*pwrite)(int fd, const void *buf, size_t len, off_t at);
+    int (*fdatasync)(int fd);
+};
+extern struct anchors_io anchors_io;
+
+struct anchors;
+/* Opens or creates <state>/vault/anchors. NULL with e. */
+struct anchors *anchors_open(int state_fd, const struct keys *k, struct err *e);
+void anchors_close(struct anchors *a);
+
+/* Reads the newest valid copy. DAMAGE_ANCHOR when neither copy is valid for this session. */
+enum damage anchors_read(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
+                         struct anchor *out);
+
+/* Makes `value` the newest copy, durably. 0, or -1 with e (the older copy is then still valid). */
+int anchors_write(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
+                  const struct anchor *value, struct err *e);
+
+/* Makes the slot invalid: its session was removed. */
+int anchors_clear(struct anchors *a, uint32_t uid_index, struct err *e);

@@ -1,0 +1,42 @@
+/*
+ * hub.h - what the parts of the vault process share: one struct, made once in main.c, living as long as the
+ * process.
+ */
+#pragma once
+#include <jansson.h>
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gateway/tokens.h"
+#include "proc/daemon.h"
+#include "vault/anchors.h"
+#include "vault/audit.h"
+#include "vault/keys.h"
+#include "vault/queue_store.h"
+
+struct sessions; /* sessions/session.h */
+
+/* Since start; for /metrics. */
+struct counters {
+    uint64_t messages_in, messages_out, deltas;
+    uint64_t model_ok, model_refused; /* calls that reached the provider and succeeded; all others */
+    uint64_t tokens_in, tokens_out;
+    uint64_t rejected_tokens; /* API requests with an unknown token */
+};
+
+struct hub {
+    struct daemon *d;
+    const json_t *config;
+    const char *root; /* daemon_state_root() after sealing */
+    struct keys *keys;
+    struct anchors *anchors;
+    struct queue_store *store;
+    struct audit *audit;
+    sqlite3 *registry;
+    struct tokens tokens;
+    struct sessions *sessions;
+    struct counters counters;
+    uint64_t api_epoch; /* grows with every new link to api: answers to calls of an older one are dropped */
+    struct event *idle_timer;
+};
