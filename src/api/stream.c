@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -25,7 +26,7 @@ enum {
 struct stream {
     char *data;
     size_t at, len, cap;
-    bool ended;
+    bool ended, cut;
     struct event *timer;
 };
 
@@ -36,8 +37,12 @@ static void push(struct request *r, const char *text, size_t len)
     if (s->ended)
         return;
     if (s->len - s->at + len > STREAM_BUFFER_MAX) {
-        s->ended = true; /* too slow */
+        s->ended = true;
+        s->cut = true;
+        s->at = s->len;
+        (void)shutdown(r->conn->fd, SHUT_RDWR); /* too slow: nothing more is kept for it */
         request_resume(r);
+        server_kick(r->listener);
         return;
     }
     if (s->at > 0) {
@@ -196,6 +201,8 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
         }
         return (ssize_t)n;
     }
+    if (s->cut)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
     if (s->ended || r->gone)
         return MHD_CONTENT_READER_END_OF_STREAM;
     request_suspend(r);

@@ -226,6 +226,9 @@ static CURLcode perform(struct client *c, const char *method, const char *path, 
         h = curl_slist_append(h, "Content-Type: application/json");
         (void)curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE, (long)strlen(text));
         (void)curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, text);
+    } else if (!strcmp(method, "POST")) {
+        (void)curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE, 0L); /* Content-Length: 0 */
+        (void)curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, "");
     }
     (void)curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, h);
     code = curl_easy_perform(c->easy);
@@ -249,7 +252,7 @@ static bool repeatable(const char *method, const json_t *body)
 
 static int call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out, bool quiet)
 {
-    char *text = body ? json_dumps(body, JSON_COMPACT) : !strcmp(method, "POST") ? x_strdup("{}") : NULL;
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct buffer b = {0};
     json_t *reply = NULL;
     CURLcode code;
