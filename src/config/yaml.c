@@ -221,6 +221,21 @@ static int on_scalar(struct builder *b, struct fy_token *value)
     return attach(b, n);
 }
 
+/* An anchor or a tag in front of a value; returns -1 with its position when there is one. */
+static int refuse_properties(struct builder *b, struct fy_token *anchor, struct fy_token *tag)
+{
+    struct fy_token *first = anchor ? anchor : tag;
+    const struct fy_mark *mark = first ? fy_token_start_mark(first) : NULL;
+
+    if (!first)
+        return 0;
+    if (mark) {
+        b->line = mark->line + 1;
+        b->column = mark->column + (anchor ? 0 : 1); /* libfyaml marks an anchor's name, after the '&' */
+    }
+    return fail(b, anchor ? "anchors (&name) are not allowed; write the value out" : "tags (!name) are not allowed");
+}
+
 static int on_event(struct builder *b, struct fy_event *ev)
 {
     const struct fy_mark *mark = fy_event_start_mark(ev);
@@ -240,22 +255,16 @@ static int on_event(struct builder *b, struct fy_event *ev)
     case FYET_ALIAS:
         return fail(b, "aliases (*name) are not allowed; write the value out");
     case FYET_SCALAR:
-        if (ev->scalar.anchor)
-            return fail(b, "anchors (&name) are not allowed; write the value out");
-        if (ev->scalar.tag)
-            return fail(b, "tags (!name) are not allowed");
+        if (refuse_properties(b, ev->scalar.anchor, ev->scalar.tag) < 0)
+            return -1;
         return on_scalar(b, ev->scalar.value);
     case FYET_MAPPING_START:
-        if (ev->mapping_start.anchor)
-            return fail(b, "anchors (&name) are not allowed; write the value out");
-        if (ev->mapping_start.tag)
-            return fail(b, "tags (!name) are not allowed");
+        if (refuse_properties(b, ev->mapping_start.anchor, ev->mapping_start.tag) < 0)
+            return -1;
         return open_container(b, YNODE_MAP);
     case FYET_SEQUENCE_START:
-        if (ev->sequence_start.anchor)
-            return fail(b, "anchors (&name) are not allowed; write the value out");
-        if (ev->sequence_start.tag)
-            return fail(b, "tags (!name) are not allowed");
+        if (refuse_properties(b, ev->sequence_start.anchor, ev->sequence_start.tag) < 0)
+            return -1;
         return open_container(b, YNODE_LIST);
     case FYET_MAPPING_END:
     case FYET_SEQUENCE_END:
@@ -328,6 +337,7 @@ struct ynode *ynode_parse(const char *text, size_t len, const char *name, struct
     if (!b.parser || fy_parser_set_string(b.parser, text, len) < 0)
         abort();
     rc = read_events(&b, diag);
+    fy_diag_reset_error(diag); /* the collected complaints hold tokens of the parser */
     fy_parser_destroy(b.parser);
     fy_diag_unref(diag);
     free(b.key);

@@ -65,7 +65,7 @@ static const struct mistake {
     {"providers:\n  Local: {kind: openai, url: 'https://x'}\n", "f:2:10: 'Local' is not a name"},
     {"providers:\n  mock: {kind: openai, url: 'https://x'}\n", "f:2:9: the provider 'mock' is built in"},
     {"tenants:\n  a: {wall: cell}\n", "f:2:7: unknown key 'wall' in 'tenants.*'"},
-    {"a: &x 1\nb: *x\n", "f:1:7: anchors"},
+    {"a: &x 1\nb: *x\n", "f:1:4: anchors"},
     {"four_eyes: *x\n", "f:1:"},
     {"four_eyes: !!bool true\n", "f:1:12: tags"},
     {"{[a]: 1}\n", "f:1:2: a key must be plain text"},
