@@ -219,6 +219,16 @@ static bool is_truncated(const char *path)
     return (uint64_t)st.st_size < (page == 1 ? 65536 : page) * pages;
 }
 
+/* A write-ahead log with contents: the main file alone then says little, a checkpoint may have been cut
+ * short. */
+static bool has_wal(const char *path)
+{
+    char wal[PATH_ROOM];
+    struct stat st;
+
+    return io_format(wal, sizeof(wal), "%s-wal", path) && stat(wal, &st) == 0 && st.st_size > 0;
+}
+
 /* Turns a failed SQLite call into damage by name, or into a plain error (no space, I/O) that damages nothing.
  */
 static int sqlite_failed(struct queue_ref r, enum direction d, const char *path, struct err *why,
@@ -376,6 +386,8 @@ static int open_direction(struct queue_store *s, struct open_queue *q, struct qu
         return err_set(e, ENAMETOOLONG, "the path of session %s is too long", r.session);
     if (access(path, F_OK) < 0)
         return damaged(e, r, DAMAGE_MISSING, file_names[d], damage);
+    if (!has_wal(path) && is_truncated(path))
+        return damaged(e, r, DAMAGE_TRUNCATED, file_names[d], damage);
     q->db[d] = sql_open(path, CACHE_KIB, false, NULL, &why);
     if (!q->db[d])
         return sqlite_failed(r, d, path, &why, damage, e);
