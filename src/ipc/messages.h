@@ -118,7 +118,8 @@ enum {
 enum {
     /* str provider, str method, str path (canonical, from the allowlist), str content_type, str accept, str extra
      * ("name: value\n" lines of allowlisted headers); 1 fd: sealed memfd with the body
-     * -> several replies, u8 kind first: 'H' u32 status, str content_type | 'D' bytes (redacted) | 'E' u32 errno, str text (last) */
+     * -> several replies, u8 kind first: 'H' u32 status, str content_type, str extra ("name: value\n"
+     * lines: request id, retry-after) | 'D' bytes (redacted) | 'E' u32 errno, str text (last) */
     UP_REQUEST = 400,
     UP_CANCEL, /* notice: u64 call id: the client went away */
     UP_PAUSE,  /* notice: u64 call id, u8 paused: back-pressure */

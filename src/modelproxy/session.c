@@ -100,7 +100,7 @@ static void conn_add(struct session *s, int fd)
     p->conns[fd] = c;
     s->connections++;
     if (p->conns_count++ == 0) {
-        struct timeval every = {10, 0};
+        struct timeval every = {3, 0};
         (void)event_add(p->sweep, &every);
     }
     if (s->connections >= CONNECTIONS_PER_SESSION)
