@@ -1,8 +1,8 @@
 /*
  * answer.c - the decided answer of a request as an HTTP response.
  *
- * Answers are never cached or interpreted by a browser as anything but data. A body may carry a token that is shown
- * once, so it is wiped when libmicrohttpd is done with it.
+ * Answers are never cached or interpreted by a browser as anything but data. A body may carry a token that is
+ * shown once, so it is wiped when libmicrohttpd is done with it.
  */
 #include <stdio.h>
 #include <stdlib.h>

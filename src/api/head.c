@@ -1,9 +1,9 @@
 /*
  * head.c - what the head of a request must look like before anything else happens to it.
  *
- * Framing comes first: whatever two HTTP parsers could read differently (two lengths, a length next to a transfer
- * coding, odd spellings) ends the connection. We take no transfer coding at all: a request body has a
- * Content-Length or there is none, so there is one way to find the end of a request.
+ * Framing comes first: whatever two HTTP parsers could read differently (two lengths, a length next to a
+ * transfer coding, odd spellings) ends the connection. We take no transfer coding at all: a request body has
+ * a Content-Length or there is none, so there is one way to find the end of a request.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -66,13 +66,16 @@ static bool check_framing(struct request *r, const struct head *h, uint64_t *len
     if (h->bad_name)
         return refuse(r, 400, "bad_request", "a header has a character that headers may not have");
     if (h->lengths > 1 || (h->lengths > 0 && h->codings > 0) || h->hosts > 1)
-        return refuse(r, 400, "bad_framing", "the request has conflicting lengths or hosts; send one Content-Length and one Host");
+        return refuse(r, 400, "bad_framing",
+                      "the request has conflicting lengths or hosts; send one Content-Length and one Host");
     if (h->codings > 0)
-        return refuse(r, 411, "length_required", "transfer codings are not accepted here; send the body with a Content-Length");
+        return refuse(r, 411, "length_required",
+                      "transfer codings are not accepted here; send the body with a Content-Length");
     if (h->lengths > 0 && !io_parse_u64(h->length, UINT32_MAX, length))
         return refuse(r, 400, "bad_framing", "Content-Length must be a plain decimal number");
     if (*length > API_BODY_MAX)
-        return refuse(r, 413, "body_too_large", "the body is larger than the 327680 bytes allowed; send less");
+        return refuse(r, 413, "body_too_large",
+                      "the body is larger than the 327680 bytes allowed; send less");
     r->close = false;
     return true;
 }
@@ -84,13 +87,16 @@ static bool check_route(struct request *r, const char *url, const char *method)
         r->allow[0] = 0;
         return true;
     case ROUTE_METHOD_NOT_ALLOWED:
-        return refuse(r, 405, "method_not_allowed", "this path does not have that method; the Allow header lists those it has");
+        return refuse(r, 405, "method_not_allowed",
+                      "this path does not have that method; the Allow header lists those it has");
     case ROUTE_BAD_NAME:
-        return refuse(r, 404, "not_found", "the name in the path is not valid; names have 1 to 63 of a-z 0-9 - _ .");
+        return refuse(r, 404, "not_found",
+                      "the name in the path is not valid; names have 1 to 63 of a-z 0-9 - _ .");
     case ROUTE_NOT_FOUND:
         break;
     }
-    return refuse(r, 404, "not_found", "there is nothing at this path; GET /v1/openapi.json lists what there is");
+    return refuse(r, 404, "not_found",
+                  "there is nothing at this path; GET /v1/openapi.json lists what there is");
 }
 
 struct query_reader {
@@ -168,8 +174,10 @@ static bool check_body_head(struct request *r, const struct head *h, uint64_t le
     if (!allowed)
         return refuse(r, 400, "no_body_allowed", "this request takes no body");
     media = h->type ? strcspn(h->type, "; \t") : 0;
-    if (h->types != 1 || media != strlen("application/json") || strncasecmp(h->type, "application/json", media) != 0)
-        return refuse(r, 415, "unsupported_media_type", "the body must be JSON; send it with Content-Type: application/json");
+    if (h->types != 1 || media != strlen("application/json") ||
+        strncasecmp(h->type, "application/json", media) != 0)
+        return refuse(r, 415, "unsupported_media_type",
+                      "the body must be JSON; send it with Content-Type: application/json");
     return true;
 }
 
@@ -185,7 +193,8 @@ bool request_check_head(struct request *r, const char *url, const char *method)
         return false;
     if (h.last_event && (r->route->flags & ROUTE_STREAM) && !(r->query.seen & ROUTE_AFTER) &&
         !io_parse_u64(h.last_event, INT64_MAX, &r->query.after))
-        return refuse(r, 400, "bad_parameter", "Last-Event-ID must be the number of the last message received");
+        return refuse(r, 400, "bad_parameter",
+                      "Last-Event-ID must be the number of the last message received");
     if (r->route->flags & ROUTE_PUBLIC)
         explicit_bzero(r->token, sizeof(r->token));
     r->body_cap = (size_t)length;

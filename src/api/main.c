@@ -1,9 +1,9 @@
 /*
  * main.c - ironclaw-api: HTTP in front of the vault.
  *
- * It parses what strangers send and holds nothing worth stealing: no key, no file, no right to start anything. It
- * checks form (framing, size, rate, JSON) and forwards; tokens and scopes are the vault's business. Sealed before
- * the first byte of a client is read.
+ * It parses what strangers send and holds nothing worth stealing: no key, no file, no right to start
+ * anything. It checks form (framing, size, rate, JSON) and forwards; tokens and scopes are the vault's
+ * business. Sealed before the first byte of a client is read.
  */
 #include <errno.h>
 #include <event2/event.h>

@@ -38,8 +38,8 @@ int query_take(struct query *q, const struct route *r, const char *name, const c
             return 0;
         }
         if (!value || !io_parse_u64(value, p->max, &n) || n < p->min)
-            return err_set(e, EINVAL, "the parameter '%s' must be a whole number between %llu and %llu", p->name,
-                           (unsigned long long)p->min, (unsigned long long)p->max);
+            return err_set(e, EINVAL, "the parameter '%s' must be a whole number between %llu and %llu",
+                           p->name, (unsigned long long)p->min, (unsigned long long)p->max);
         if (p->flag == ROUTE_AFTER)
             q->after = n;
         else if (p->flag == ROUTE_LIMIT)

@@ -14,7 +14,8 @@ void rate_init(struct rate *r, uint32_t per_minute)
 
 uint64_t rate_hash(const struct rate *r, char kind, const char *client)
 {
-    /* FNV-1a from a secret start, finished with a secret multiply: only the table's placement depends on it. */
+    /* FNV-1a from a secret start, finished with a secret multiply: only the table's placement depends on it.
+     */
     uint64_t h = r->key[0] ^ (uint8_t)kind;
 
     for (const char *p = client; *p; p++)

@@ -1,10 +1,10 @@
 /*
  * rate.h - a token bucket for each client, in a table of fixed size.
  *
- * A client is a bearer token that the vault has accepted before, or else the peer (its uid on the unix socket, its
- * address on TCP): guessing tokens does not buy fresh buckets. Buckets are found by a keyed hash, so nobody can aim
- * for another's; nothing of a token is kept but that hash. When the table is full the bucket that has been idle
- * longest gives way.
+ * A client is a bearer token that the vault has accepted before, or else the peer (its uid on the unix
+ * socket, its address on TCP): guessing tokens does not buy fresh buckets. Buckets are found by a keyed hash,
+ * so nobody can aim for another's; nothing of a token is kept but that hash. When the table is full the
+ * bucket that has been idle longest gives way.
  */
 #pragma once
 #include <stdbool.h>
@@ -32,8 +32,8 @@ uint64_t rate_hash(const struct rate *r, char kind, const char *client);
 bool rate_known(const struct rate *r, uint64_t hash);
 
 /*
- * Takes one request from the client's bucket, making one if it has none. Returns 0, or the seconds (at least 1) to
- * wait before the next request is allowed.
+ * Takes one request from the client's bucket, making one if it has none. Returns 0, or the seconds (at least
+ * 1) to wait before the next request is allowed.
  */
 uint32_t rate_take(struct rate *r, uint64_t hash, uint64_t now_ns);
 

@@ -1,8 +1,9 @@
 /*
  * request.c - the life of one request: read, asked of the vault, answered.
  *
- * The vault decides everything; this file only carries. A request that the vault may have seen but did not answer
- * (it died) gets 503 vault_restarted: the caller repeats it, with the same idempotency key where it sends a message.
+ * The vault decides everything; this file only carries. A request that the vault may have seen but did not
+ * answer (it died) gets 503 vault_restarted: the caller repeats it, with the same idempotency key where it
+ * sends a message.
  */
 #include "api/request.h"
 
@@ -147,13 +148,15 @@ static void on_reply(void *arg, bool ok, bool more, struct wire_in *in, int *fds
     if (!ok) {
         r->retry_after = 1;
         request_fail(r, 503, "vault_restarted",
-                     "the vault restarted before it answered; ask again, with the same idempotency_key if you sent a message");
+                     "the vault restarted before it answered; ask again, with the same idempotency_key if "
+                     "you sent a message");
         return;
     }
     status = wire_get_u32(in);
     body = wire_get_bytes(in, WIRE_MAX, &len);
     if (!wire_in_done(in) || more || status < 200 || status > 599) {
-        request_fail(r, 502, "bad_reply", "the vault answered with something that is not an answer; see its log");
+        request_fail(r, 502, "bad_reply",
+                     "the vault answered with something that is not an answer; see its log");
         return;
     }
     set_reply(r, status, (const char *)body, status == 204 ? 0 : len);
@@ -211,7 +214,8 @@ static void dispatch(struct request *r)
         r->call = request_call_vault(r, on_reply);
         if (!r->call) {
             r->retry_after = 1;
-            request_fail(r, 503, "vault_unavailable", "the vault is not running; nothing was done; try again in a moment");
+            request_fail(r, 503, "vault_unavailable",
+                         "the vault is not running; nothing was done; try again in a moment");
             return;
         }
         r->state = REQUEST_WAITING;
@@ -221,7 +225,8 @@ static void dispatch(struct request *r)
         watch_client(r);
 }
 
-/* The body is forwarded byte for byte, so it is read here with the vault's strictness: one JSON object, no key twice. */
+/* The body is forwarded byte for byte, so it is read here with the vault's strictness: one JSON object, no
+ * key twice. */
 static bool check_body(struct request *r)
 {
     json_error_t je;
@@ -295,7 +300,8 @@ enum MHD_Result request_on_access(void *cls, struct MHD_Connection *c, const cha
     return MHD_YES;
 }
 
-void request_on_completed(void *cls, struct MHD_Connection *c, void **con_cls, enum MHD_RequestTerminationCode why)
+void request_on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
+                          enum MHD_RequestTerminationCode why)
 {
     struct request *r = *con_cls;
 

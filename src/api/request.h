@@ -6,8 +6,8 @@
  *     STREAMING an event stream that is being sent; suspended between events
  *     ANSWERED  the answer is decided, or already handed to libmicrohttpd
  *
- * A request is made at the first call of the access handler and freed when libmicrohttpd reports its completion,
- * whatever the reason; a call to the vault that is still open then is forgotten.
+ * A request is made at the first call of the access handler and freed when libmicrohttpd reports its
+ * completion, whatever the reason; a call to the vault that is still open then is forgotten.
  */
 #pragma once
 #include <stdbool.h>
@@ -51,8 +51,10 @@ struct request {
 
 /* libmicrohttpd's callbacks; cls is the listener. */
 enum MHD_Result request_on_access(void *cls, struct MHD_Connection *c, const char *url, const char *method,
-                                  const char *version, const char *upload, size_t *upload_len, void **con_cls);
-void request_on_completed(void *cls, struct MHD_Connection *c, void **con_cls, enum MHD_RequestTerminationCode why);
+                                  const char *version, const char *upload, size_t *upload_len,
+                                  void **con_cls);
+void request_on_completed(void *cls, struct MHD_Connection *c, void **con_cls,
+                          enum MHD_RequestTerminationCode why);
 
 /* Decides the answer of a request: an error object. Never blocks; a suspended connection is resumed. */
 void request_fail(struct request *r, uint32_t status, const char *code, const char *message);

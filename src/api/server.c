@@ -2,8 +2,9 @@
  * server.c - libmicrohttpd's listeners on our libevent loop, and the clock against slow clients.
  *
  * libmicrohttpd runs without threads: its epoll descriptor is one event of ours, its timeout another. Every
- * connection carries a deadline for the step it is in (send one whole request, read one answer, stay idle), which a
- * byte now and then does not move; a connection past its deadline is shut down and libmicrohttpd cleans up.
+ * connection carries a deadline for the step it is in (send one whole request, read one answer, stay idle),
+ * which a byte now and then does not move; a connection past its deadline is shut down and libmicrohttpd
+ * cleans up.
  */
 #include "api/server.h"
 
@@ -94,7 +95,8 @@ static void name_peer(struct conn *c, struct MHD_Connection *mc)
     socklen_t len = sizeof(cred);
 
     if (sa && sa->sa_family == AF_INET) {
-        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, c->peer, sizeof(c->peer));
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, c->peer,
+                        sizeof(c->peer));
         return;
     }
     if (sa && sa->sa_family == AF_INET6) {
@@ -141,7 +143,8 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **socket_co
     *socket_context = c;
 }
 
-/* Percent escapes are left as they are: no name, id or number here needs one, so nothing has two spellings. */
+/* Percent escapes are left as they are: no name, id or number here needs one, so nothing has two spellings.
+ */
 static size_t keep_escapes(void *cls, struct MHD_Connection *c, char *text)
 {
     (void)cls;
@@ -182,11 +185,12 @@ int server_listen(struct server *s, int fd, const char *cert, const char *key, s
     l = &s->listeners[s->nlisteners];
     *l = (struct listener){.server = s, .tls = cert != NULL};
     l->mhd = MHD_start_daemon(
-        flags, 0, NULL, NULL, request_on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
-        fd, MHD_OPTION_CONNECTION_LIMIT, s->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)SERVER_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SERVER_IDLE_S + 5U, STRICT_OPTION, 1,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, l,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_ARRAY, cert ? tls : plain, MHD_OPTION_END);
+        flags, 0, NULL, NULL, request_on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, s->max_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVER_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)SERVER_IDLE_S + 5U, STRICT_OPTION, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
+        MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
+        NULL, MHD_OPTION_ARRAY, cert ? tls : plain, MHD_OPTION_END);
     if (!l->mhd)
         return err_set(e, EINVAL, "cannot start the %s listener%s", cert ? "TLS" : "unix socket",
                        cert ? "; check that the certificate and its key are PEM and belong together" : "");

@@ -1,5 +1,6 @@
 /*
- * server.h - what every part of the api process shares: the loop, the link to the vault, the limits, the listeners.
+ * server.h - what every part of the api process shares: the loop, the link to the vault, the limits, the
+ * listeners.
  */
 #pragma once
 #include <event2/event.h>
@@ -56,8 +57,8 @@ struct server {
 };
 
 /*
- * Starts one listener on a listening socket (now owned by it). cert and key are PEM text for TLS, or NULL both.
- * Returns 0, or -1 with e.
+ * Starts one listener on a listening socket (now owned by it). cert and key are PEM text for TLS, or NULL
+ * both. Returns 0, or -1 with e.
  */
 int server_listen(struct server *s, int fd, const char *cert, const char *key, struct err *e);
 

@@ -1,9 +1,10 @@
 /*
  * stream.c - event streams.
  *
- * Events arrive from the vault when they happen and wait in a buffer until the client has taken them. A client that
- * does not read while STREAM_BUFFER_MAX bytes gather is cut off: it reconnects with Last-Event-ID and loses no
- * message, only deltas. A comment line goes out every STREAM_HEARTBEAT_S, so that a dead client is found.
+ * Events arrive from the vault when they happen and wait in a buffer until the client has taken them. A
+ * client that does not read while STREAM_BUFFER_MAX bytes gather is cut off: it reconnects with Last-Event-ID
+ * and loses no message, only deltas. A comment line goes out every STREAM_HEARTBEAT_S, so that a dead client
+ * is found.
  */
 #include "api/stream.h"
 
@@ -19,8 +20,9 @@
 enum {
     STREAM_BUFFER_MAX = 1 << 20, /* bytes waiting for one slow client: a few of the largest messages */
     STREAM_HEARTBEAT_S = 15,
-    STREAM_FIRST_MS = 300, /* an answer of the vault that is an error arrives within this; then the headers go out */
-    STREAM_BLOCK = 4096,   /* bytes handed to libmicrohttpd at a time */
+    STREAM_FIRST_MS =
+        300, /* an answer of the vault that is an error arrives within this; then the headers go out */
+    STREAM_BLOCK = 4096, /* bytes handed to libmicrohttpd at a time */
 };
 
 struct stream {
@@ -133,7 +135,8 @@ static void on_event(void *arg, bool ok, bool more, struct wire_in *in, int *fds
     status = wire_get_u32(in);
     body = wire_get_bytes(in, WIRE_MAX, &len);
     if (!wire_in_done(in)) {
-        request_fail(r, 502, "bad_reply", "the vault answered with something that is not an answer; see its log");
+        request_fail(r, 502, "bad_reply",
+                     "the vault answered with something that is not an answer; see its log");
         return;
     }
     if (status != 200 && r->state == REQUEST_WAITING) {
@@ -163,7 +166,9 @@ void stream_start(struct request *r)
 
     if (s->streams >= s->max_connections / 2) {
         r->retry_after = 5;
-        request_fail(r, 503, "too_many_streams", "half of all connections are event streams already; close one or raise api.max_connections");
+        request_fail(
+            r, 503, "too_many_streams",
+            "half of all connections are event streams already; close one or raise api.max_connections");
         return;
     }
     r->call = request_call_vault(r, on_event);
@@ -211,7 +216,8 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 
 enum MHD_Result stream_answer(struct request *r)
 {
-    struct MHD_Response *resp = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL);
+    struct MHD_Response *resp =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, r, NULL);
     enum MHD_Result rc;
 
     if (!resp || MHD_add_response_header(resp, "Content-Type", "text/event-stream") != MHD_YES)

@@ -1,5 +1,6 @@
 /*
- * stream.h - the vault's events of one session, sent to one client as server-sent events (WHATWG HTML, section 9.2).
+ * stream.h - the vault's events of one session, sent to one client as server-sent events (WHATWG HTML,
+ * section 9.2).
  */
 #pragma once
 #include "api/request.h"

@@ -11,8 +11,9 @@
 #include "cli/output.h"
 
 static const struct column columns[] = {
-    {"NAME", "name", COLUMN_TEXT},   {"WALL", "wall", COLUMN_TEXT},         {"IMAGE", "image", COLUMN_TEXT},
-    {"TOOLS", "tools", COLUMN_LIST}, {"PROVIDER", "provider", COLUMN_TEXT}, {"REVISION", "revision", COLUMN_TEXT},
+    {"NAME", "name", COLUMN_TEXT},         {"WALL", "wall", COLUMN_TEXT},
+    {"IMAGE", "image", COLUMN_TEXT},       {"TOOLS", "tools", COLUMN_LIST},
+    {"PROVIDER", "provider", COLUMN_TEXT}, {"REVISION", "revision", COLUMN_TEXT},
 };
 
 /* Sends the document, says what became of the change. Takes the reference of body. */
@@ -40,7 +41,9 @@ int agent_create(const struct args *a)
         return CLI_USAGE;
     in_file = json_string_value(json_object_get(doc, "name"));
     if (in_file && strcmp(in_file, name) != 0) {
-        rc = cli_fail(CLI_USAGE, "the file is about the agent '%.64s', the command line about '%s'; make them agree", in_file, name);
+        rc = cli_fail(CLI_USAGE,
+                      "the file is about the agent '%.64s', the command line about '%s'; make them agree",
+                      in_file, name);
         json_decref(doc);
         return rc;
     }

@@ -24,7 +24,8 @@ int cli_check_name(const char *what, const char *text)
 {
     if (io_valid_name(text))
         return 0;
-    return cli_fail(CLI_USAGE, "'%.64s' is not the name of %s; names have 1 to 63 of a-z 0-9 - _ .", text, what);
+    return cli_fail(CLI_USAGE, "'%.64s' is not the name of %s; names have 1 to 63 of a-z 0-9 - _ .", text,
+                    what);
 }
 
 static const struct cli_option *find_in(const struct cli_option *o, const char *name, size_t len)

@@ -50,7 +50,8 @@ static int read_public_key(const char *path, unsigned char key[crypto_sign_PUBLI
 
     if (io_read_file(AT_FDCWD, path, 4096, &text, NULL, &e) < 0)
         return cli_fail(CLI_FAILED, "%s", e.text);
-    if (sodium_hex2bin(key, crypto_sign_PUBLICKEYBYTES, text, strcspn(text, " \r\n"), NULL, &len, NULL) != 0 ||
+    if (sodium_hex2bin(key, crypto_sign_PUBLICKEYBYTES, text, strcspn(text, " \r\n"), NULL, &len, NULL) !=
+            0 ||
         len != crypto_sign_PUBLICKEYBYTES)
         return cli_fail(CLI_FAILED, "%s does not hold a public key: 64 hexadecimal digits", path);
     return 0;
@@ -77,17 +78,18 @@ int audit_verify(const struct args *a)
     if (audit_verify_file(path, given ? key : NULL, &r, &e) < 0)
         return cli_fail(CLI_FAILED, "%s", e.text);
     if (args_has(a, "json")) {
-        json_t *doc = json_pack("{s:s,s:I,s:I,s:I,s:I}", "result", audit_fault_name(r.fault), "line", (json_int_t)r.line,
-                                "records", (json_int_t)r.records, "checkpoints", (json_int_t)r.checkpoints,
-                                "unsigned_tail", (json_int_t)r.unsigned_tail);
+        json_t *doc = json_pack("{s:s,s:I,s:I,s:I,s:I}", "result", audit_fault_name(r.fault), "line",
+                                (json_int_t)r.line, "records", (json_int_t)r.records, "checkpoints",
+                                (json_int_t)r.checkpoints, "unsigned_tail", (json_int_t)r.unsigned_tail);
         output_json(doc);
         json_decref(doc);
     } else if (r.fault == AUDIT_OK) {
         (void)printf("ok: %llu records, %llu signed checkpoints, %llu records after the last one\n",
-                     (unsigned long long)r.records, (unsigned long long)r.checkpoints, (unsigned long long)r.unsigned_tail);
+                     (unsigned long long)r.records, (unsigned long long)r.checkpoints,
+                     (unsigned long long)r.unsigned_tail);
     }
     if (r.fault != AUDIT_OK)
-        return cli_fail(CLI_FAILED, "%s is not sound: %s at line %llu; what follows that line proves nothing", path,
-                        audit_fault_name(r.fault), (unsigned long long)r.line);
+        return cli_fail(CLI_FAILED, "%s is not sound: %s at line %llu; what follows that line proves nothing",
+                        path, audit_fault_name(r.fault), (unsigned long long)r.line);
     return CLI_OK;
 }

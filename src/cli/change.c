@@ -11,9 +11,15 @@
 #include "cli/output.h"
 
 static const struct column columns[] = {
-    {"ID", "id", COLUMN_TEXT},       {"KIND", "kind", COLUMN_TEXT},           {"AGENT", "agent", COLUMN_TEXT},
-    {"STATE", "state", COLUMN_TEXT}, {"BY", "submitted_by", COLUMN_TEXT},     {"AT", "submitted_at", COLUMN_TIME},
-    {"REASON", "reason", COLUMN_TEXT}, {"DECIDED BY", "decided_by", COLUMN_TEXT}, {"DECIDED AT", "decided_at", COLUMN_TIME},
+    {"ID", "id", COLUMN_TEXT},
+    {"KIND", "kind", COLUMN_TEXT},
+    {"AGENT", "agent", COLUMN_TEXT},
+    {"STATE", "state", COLUMN_TEXT},
+    {"BY", "submitted_by", COLUMN_TEXT},
+    {"AT", "submitted_at", COLUMN_TIME},
+    {"REASON", "reason", COLUMN_TEXT},
+    {"DECIDED BY", "decided_by", COLUMN_TEXT},
+    {"DECIDED AT", "decided_at", COLUMN_TIME},
     {"COMMENT", "comment", COLUMN_TEXT},
 };
 
@@ -78,7 +84,8 @@ int change_outcome(const struct args *a, json_t *change)
         (void)printf("%s %s\n", id, text_of(change, "state"));
     if (!strcmp(text_of(change, "state"), "refused")) {
         print_verdicts(stderr, change, false);
-        rc = cli_fail(CLI_REFUSED, "the change was refused; correct what the verifiers name and submit it again");
+        rc = cli_fail(CLI_REFUSED,
+                      "the change was refused; correct what the verifiers name and submit it again");
     } else if (!strcmp(text_of(change, "state"), "failed")) {
         rc = cli_fail(CLI_FAILED, "the change could not be applied; see 'ironclaw change show %s'", id);
     } else if (!strcmp(text_of(change, "state"), "pending") && !args_has(a, "json")) {
@@ -166,7 +173,8 @@ int change_submit(const struct args *a)
     if (rc)
         return rc;
     if (!args_has(a, "file"))
-        return cli_fail(CLI_USAGE, "say what to change: --file FILE with the part of the document, such as {\"tools\": [\"shell\"]}");
+        return cli_fail(CLI_USAGE, "say what to change: --file FILE with the part of the document, such as "
+                                   "{\"tools\": [\"shell\"]}");
     doc = document_from_file(args_get(a, "file"));
     if (!doc)
         return CLI_FAILED;

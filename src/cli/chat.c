@@ -1,9 +1,9 @@
 /*
  * chat.c - one conversation: send a message, show the answer as it grows, then show it whole.
  *
- * The event stream is opened before the message is sent, so nothing is missed; it is opened again from the last
- * message seen when a part of the control plane restarts. Each message carries an idempotency key: sending it again
- * after a restart cannot deliver it twice.
+ * The event stream is opened before the message is sent, so nothing is missed; it is opened again from the
+ * last message seen when a part of the control plane restarts. Each message carries an idempotency key:
+ * sending it again after a restart cannot deliver it twice.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -196,7 +196,8 @@ static void show_held(struct chat *c)
         const char *kind = json_string_value(json_object_get(row, "kind"));
         if (!agent || !id || !kind || strcmp(agent, c->agent) != 0 || !io_valid_name(id))
             continue;
-        (void)fprintf(stderr, "[held] the change %s (%s) waits for approval: ironclaw change show %s\n", id, kind, id);
+        (void)fprintf(stderr, "[held] the change %s (%s) waits for approval: ironclaw change show %s\n", id,
+                      kind, id);
     }
     json_decref(reply);
 }
@@ -211,7 +212,8 @@ static int converse(struct chat *c, const char *text, uint64_t timeout_s)
     io_hex(c->key, raw, sizeof(raw));
     c->text = text;
     do {
-        CLEANUP_FREE char *path = x_asprintf("/v1/sessions/%s/stream?after=%llu", c->session, (unsigned long long)c->after);
+        CLEANUP_FREE char *path =
+            x_asprintf("/v1/sessions/%s/stream?after=%llu", c->session, (unsigned long long)c->after);
         uint64_t now = io_monotonic_ns() / 1000000;
         how = now < end ? client_stream(c->client, path, end - now, send_message, on_event, c, &rc) : 2;
         if (how == 1)
@@ -222,7 +224,8 @@ static int converse(struct chat *c, const char *text, uint64_t timeout_s)
         if (!c->json)
             show_held(c);
     } else if (how == 2) {
-        rc = cli_fail(CLI_FAILED, "no answer came within %llu s; it may still come: ironclaw session history %s",
+        rc = cli_fail(CLI_FAILED,
+                      "no answer came within %llu s; it may still come: ironclaw session history %s",
                       (unsigned long long)timeout_s, c->session);
     }
     json_decref(c->answer);

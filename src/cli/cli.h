@@ -1,8 +1,9 @@
 /*
  * cli.h - the client side of the `ironclaw` command: a table of verbs, each a few calls of the HTTP API.
  *
- * A verb prints its result on stdout, errors as one sentence on stderr, and returns an exit status. Help text,
- * docs/cli.md, the man page and the completion are printed from, or checked against, the table in verbs.c.
+ * A verb prints its result on stdout, errors as one sentence on stderr, and returns an exit status. Help
+ * text, docs/cli.md, the man page and the completion are printed from, or checked against, the table in
+ * verbs.c.
  */
 #pragma once
 #include <jansson.h>
@@ -22,7 +23,8 @@ enum { CLI_OPTIONS_MAX = 64, CLI_FILE_MAX = 256 * 1024 };
 
 struct cli_option {
     const char *name;  /* without the dashes */
-    const char *value; /* what stands for its value in help; NULL: a switch; ending in "...": takes the rest of the line */
+    const char *value; /* what stands for its value in help; NULL: a switch; ending in "...": takes the rest
+                          of the line */
     const char *help;
 };
 
@@ -39,12 +41,12 @@ struct args {
 };
 
 struct verb {
-    const char *group, *sub; /* "agent", "create"; sub NULL when the group is the verb */
-    const char *usage;       /* what follows the verb */
-    const char *summary;     /* one sentence */
-    const char *example;     /* a whole command line */
+    const char *group, *sub;          /* "agent", "create"; sub NULL when the group is the verb */
+    const char *usage;                /* what follows the verb */
+    const char *summary;              /* one sentence */
+    const char *example;              /* a whole command line */
     const struct cli_option *options; /* ends with name NULL; NULL: none of its own */
-    int min, max;            /* number of positional arguments */
+    int min, max;                     /* number of positional arguments */
     int (*run)(const struct args *a);
 };
 
@@ -110,5 +112,6 @@ int image_list(const struct args *a);
 int config_check(const struct args *a);
 int config_reference(const struct args *a);
 
-/* change.c: what became of a submitted change, in words; with --approve, approves it first. Takes the reference. */
+/* change.c: what became of a submitted change, in words; with --approve, approves it first. Takes the
+ * reference. */
 int change_outcome(const struct args *a, json_t *change);

@@ -30,8 +30,8 @@ struct buffer {
 
 char *client_state_dir(const struct args *a)
 {
-    const char *flag = args_get(a, "state-dir"), *env = getenv("IRONCLAW_STATE_DIR"), *xdg = getenv("XDG_STATE_HOME"),
-               *home = getenv("HOME");
+    const char *flag = args_get(a, "state-dir"), *env = getenv("IRONCLAW_STATE_DIR"),
+               *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
     if (flag)
         return x_strdup(flag);
@@ -66,7 +66,9 @@ static bool token_ok(const char *t)
 static int set_token(struct client *c, const char *text, const char *from)
 {
     if (!token_ok(text))
-        return cli_fail(CLI_USAGE, "what is in %s is not a token; it must be one line of letters, digits and -._~+/=", from);
+        return cli_fail(
+            CLI_USAGE,
+            "what is in %s is not a token; it must be one line of letters, digits and -._~+/=", from);
     (void)io_format(c->token, sizeof(c->token), "Authorization: Bearer %s", text);
     return 0;
 }
@@ -113,8 +115,10 @@ static int find_server(struct client *c, const struct args *a)
         return cli_fail(CLI_USAGE, "HOME is not set; say where the control plane is with --state-dir");
     c->socket = x_asprintf("%s/api.sock", dir);
     if (strlen(c->socket) > 107) /* sizeof(sockaddr_un.sun_path) - 1 */
-        return cli_fail(CLI_USAGE, "the path %s is longer than the 107 bytes a unix socket may have; use a shorter --state-dir",
-                        c->socket);
+        return cli_fail(
+            CLI_USAGE,
+            "the path %s is longer than the 107 bytes a unix socket may have; use a shorter --state-dir",
+            c->socket);
     c->url = x_strdup("http://localhost");
     return 0;
 }
@@ -191,9 +195,12 @@ static struct curl_slist *prepare(const struct client *c, CURL *easy, const char
 static int unreachable(const struct client *c, CURLcode code)
 {
     if (c->socket && (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST))
-        return cli_fail(CLI_UNREACHABLE, "no control plane answers at %s; start it with 'ironclaw up' or name another with --state-dir",
-                        c->socket);
-    return cli_fail(CLI_UNREACHABLE, "cannot talk to %s: %s", c->socket ? c->socket : c->url, curl_easy_strerror(code));
+        return cli_fail(
+            CLI_UNREACHABLE,
+            "no control plane answers at %s; start it with 'ironclaw up' or name another with --state-dir",
+            c->socket);
+    return cli_fail(CLI_UNREACHABLE, "cannot talk to %s: %s", c->socket ? c->socket : c->url,
+                    curl_easy_strerror(code));
 }
 
 /* Says what the server's error object says. */
@@ -205,13 +212,16 @@ static int refused(long status, const json_t *reply, const struct client *c)
     const char *hint = "";
 
     if (status == 401)
-        hint = c->token[0] ? "" : "; there is no token: run 'ironclaw token bootstrap TOKEN', or set IRONCLAW_TOKEN";
+        hint = c->token[0]
+                   ? ""
+                   : "; there is no token: run 'ironclaw token bootstrap TOKEN', or set IRONCLAW_TOKEN";
     if (message)
         return cli_fail(rc, "%s%s", message, hint);
     return cli_fail(rc, "the control plane answered %ld%s", status, hint);
 }
 
-static CURLcode perform(struct client *c, const char *method, const char *path, const char *text, struct buffer *b, long *status)
+static CURLcode perform(struct client *c, const char *method, const char *path, const char *text,
+                        struct buffer *b, long *status)
 {
     CLEANUP_FREE char *url = x_asprintf("%s%s", c->url, path);
     struct curl_slist *h = prepare(c, c->easy, url);
@@ -250,7 +260,8 @@ static bool repeatable(const char *method, const json_t *body)
     return !strcmp(method, "GET") || json_object_get(body, "idempotency_key");
 }
 
-static int call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out, bool quiet)
+static int call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out,
+                bool quiet)
 {
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct buffer b = {0};
@@ -279,7 +290,8 @@ static int call(struct client *c, const char *method, const char *path, const js
     else if (status < 200 || status > 299)
         rc = quiet ? CLI_FAILED : refused(status, reply, c);
     else if (!reply)
-        rc = quiet ? CLI_FAILED : cli_fail(CLI_FAILED, "the answer is not JSON; is this an IronClaw control plane?");
+        rc = quiet ? CLI_FAILED
+                   : cli_fail(CLI_FAILED, "the answer is not JSON; is this an IronClaw control plane?");
     if (rc == 0 && out)
         *out = json_incref(reply);
     json_decref(reply);
@@ -296,7 +308,8 @@ int client_try(struct client *c, const char *method, const char *path, json_t **
     return call(c, method, path, NULL, out, true);
 }
 
-/* ---- event streams ------------------------------------------------------------------------------------------- */
+/* ---- event streams
+ * ------------------------------------------------------------------------------------------- */
 
 struct sse {
     struct buffer line; /* what is not a whole line yet */
@@ -345,7 +358,8 @@ static size_t on_stream(char *p, size_t size, size_t n, void *arg)
 }
 
 /* Drives the transfer until it ends, `s` says so, or the deadline. Returns as client_stream(). */
-static int drive(struct client *c, CURLM *multi, struct sse *s, uint64_t deadline, int (*opened)(void *), int *status)
+static int drive(struct client *c, CURLM *multi, struct sse *s, uint64_t deadline, int (*opened)(void *),
+                 int *status)
 {
     bool is_open = false;
     int running = 1;
@@ -388,8 +402,8 @@ static int drive(struct client *c, CURLM *multi, struct sse *s, uint64_t deadlin
     }
 }
 
-int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (*opened)(void *arg), client_event_cb on_event,
-                  void *arg, int *status)
+int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (*opened)(void *arg),
+                  client_event_cb on_event, void *arg, int *status)
 {
     CLEANUP_FREE char *url = x_asprintf("%s%s", c->url, path);
     struct sse s = {.on_event = on_event, .arg = arg};

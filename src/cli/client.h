@@ -9,7 +9,8 @@
 
 struct client;
 
-/* Finds the control plane and the token. Returns NULL after saying what is wrong; *status is then the exit status. */
+/* Finds the control plane and the token. Returns NULL after saying what is wrong; *status is then the exit
+ * status. */
 struct client *client_open(const struct args *a, int *status);
 void client_close(struct client *c);
 static inline void client_cleanup_(struct client **c)
@@ -22,8 +23,8 @@ static inline void client_cleanup_(struct client **c)
 void client_forget_token(struct client *c);
 
 /*
- * One call. `body` may be NULL. On success (2xx) returns 0 and *out is a new reference (json_null() without a body);
- * otherwise says what is wrong and returns an exit status. out may be NULL.
+ * One call. `body` may be NULL. On success (2xx) returns 0 and *out is a new reference (json_null() without a
+ * body); otherwise says what is wrong and returns an exit status. out may be NULL.
  */
 int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **out);
 
@@ -36,15 +37,17 @@ int client_try(struct client *c, const char *method, const char *path, json_t **
 typedef bool (*client_event_cb)(void *arg, const char *event, const json_t *data);
 
 /*
- * Opens an event stream, calls `opened` once the server has accepted it, then `on_event` for each event until it
- * returns false, the server ends the stream or `timeout_ms` have passed. Returns 0 when on_event ended it, 1 when the
- * server did, 2 on timeout, or -1 after saying what is wrong (*status is then the exit status). `opened` may return
- * an exit status other than 0, which ends the stream as well.
+ * Opens an event stream, calls `opened` once the server has accepted it, then `on_event` for each event until
+ * it returns false, the server ends the stream or `timeout_ms` have passed. Returns 0 when on_event ended it,
+ * 1 when the server did, 2 on timeout, or -1 after saying what is wrong (*status is then the exit status).
+ * `opened` may return an exit status other than 0, which ends the stream as well.
  */
-int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (*opened)(void *arg), client_event_cb on_event,
-                  void *arg, int *status);
+int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (*opened)(void *arg),
+                  client_event_cb on_event, void *arg, int *status);
 
-/* The state directory in use: --state-dir, IRONCLAW_STATE_DIR or the default. malloc'ed; NULL when there is none. */
+/* The state directory in use: --state-dir, IRONCLAW_STATE_DIR or the default. malloc'ed; NULL when there is
+ * none. */
 char *client_state_dir(const struct args *a);
-/* Where 'token bootstrap' keeps the token: IRONCLAW_TOKEN_FILE or the default. malloc'ed; NULL when there is none. */
+/* Where 'token bootstrap' keeps the token: IRONCLAW_TOKEN_FILE or the default. malloc'ed; NULL when there is
+ * none. */
 char *client_token_file(void);

@@ -57,7 +57,8 @@ static json_t *mount(const char *text)
     if (mode)
         *mode++ = 0;
     if (!dst || *copy != '/' || *dst != '/' || (mode && strcmp(mode, "rw") != 0 && strcmp(mode, "ro") != 0)) {
-        (void)cli_fail(CLI_USAGE, "--mount takes SRC:DST or SRC:DST:rw with absolute paths, not '%.128s'", text);
+        (void)cli_fail(CLI_USAGE, "--mount takes SRC:DST or SRC:DST:rw with absolute paths, not '%.128s'",
+                       text);
         return NULL;
     }
     return json_pack("{s:s,s:s,s:s}", "source", copy, "target", dst, "mode", mode ? mode : "ro");

@@ -26,7 +26,8 @@ void help_overview(void)
 {
     char name[64];
 
-    (void)printf("Usage: ironclaw VERB [ARGUMENTS] [OPTIONS]\n\nSealed sandboxes for untrusted AI agents.\n\n");
+    (void)printf(
+        "Usage: ironclaw VERB [ARGUMENTS] [OPTIONS]\n\nSealed sandboxes for untrusted AI agents.\n\n");
     for (size_t i = 0; i < ARRAY_LEN(native); i++)
         (void)printf("  %-18s %s\n", native[i].name, native[i].summary);
     for (size_t i = 0; i < cli_nverbs; i++) {
@@ -54,7 +55,8 @@ static void print_options(const struct cli_option *o)
     char left[64];
 
     for (; o && o->name; o++) {
-        (void)snprintf(left, sizeof(left), "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        (void)snprintf(left, sizeof(left), "--%s%s%s", o->name, o->value ? " " : "",
+                       o->value ? o->value : "");
         (void)printf("  %-24s %s\n", left, o->help);
     }
 }
@@ -64,7 +66,8 @@ void help_verb(const struct verb *v)
     char name[64];
 
     name_of(v, name, sizeof(name));
-    (void)printf("Usage: ironclaw %s%s%s [OPTIONS]\n\n%s\n", name, *v->usage ? " " : "", v->usage, v->summary);
+    (void)printf("Usage: ironclaw %s%s%s [OPTIONS]\n\n%s\n", name, *v->usage ? " " : "", v->usage,
+                 v->summary);
     if (v->options) {
         (void)printf("\nOptions:\n");
         print_options(v->options);

@@ -11,7 +11,8 @@
 static const struct verb *find(const char *group, const char *sub)
 {
     for (size_t i = 0; i < cli_nverbs; i++)
-        if (!strcmp(cli_verbs[i].group, group) && (!cli_verbs[i].sub || (sub && !strcmp(cli_verbs[i].sub, sub))))
+        if (!strcmp(cli_verbs[i].group, group) &&
+            (!cli_verbs[i].sub || (sub && !strcmp(cli_verbs[i].sub, sub))))
             return &cli_verbs[i];
     return NULL;
 }
@@ -34,10 +35,10 @@ static int unknown(const char *word, const char *group)
     const char *meant = help_nearest(word, group);
 
     if (meant)
-        return cli_fail(CLI_USAGE, "there is no verb '%.64s'; did you mean '%s%s%s'?", word, group ? group : "",
-                        group ? " " : "", meant);
-    return cli_fail(CLI_USAGE, "there is no verb '%.64s'; 'ironclaw help%s%s' lists them", word, group ? " " : "",
-                    group ? group : "");
+        return cli_fail(CLI_USAGE, "there is no verb '%.64s'; did you mean '%s%s%s'?", word,
+                        group ? group : "", group ? " " : "", meant);
+    return cli_fail(CLI_USAGE, "there is no verb '%.64s'; 'ironclaw help%s%s' lists them", word,
+                    group ? " " : "", group ? group : "");
 }
 
 static int help(int argc, char **argv)

@@ -69,7 +69,8 @@ static char *format_list(const json_t *v)
 
     json_array_foreach(v, i, item)
     {
-        char *next = x_asprintf("%s%s%s", out, i > 0 ? "," : "", json_is_string(item) ? json_string_value(item) : "?");
+        char *next =
+            x_asprintf("%s%s%s", out, i > 0 ? "," : "", json_is_string(item) ? json_string_value(item) : "?");
         free(out);
         out = next;
     }
@@ -109,7 +110,8 @@ static size_t width(const char *s)
     return n;
 }
 
-void output_table(const json_t *reply, const char *list_key, const struct column *cols, size_t ncols, bool as_json)
+void output_table(const json_t *reply, const char *list_key, const struct column *cols, size_t ncols,
+                  bool as_json)
 {
     const json_t *rows = json_object_get(reply, list_key), *row;
     size_t widths[16] = {0}, i;
@@ -132,7 +134,8 @@ void output_table(const json_t *reply, const char *list_key, const struct column
     }
     output_bold(stdout, true);
     for (size_t c = 0; c < ncols; c++)
-        (void)printf("%s%*s", cols[c].title, c + 1 < ncols ? (int)(widths[c] + 2 - width(cols[c].title)) : 0, "");
+        (void)printf("%s%*s", cols[c].title, c + 1 < ncols ? (int)(widths[c] + 2 - width(cols[c].title)) : 0,
+                     "");
     output_bold(stdout, false);
     (void)printf("\n");
     json_array_foreach(rows, i, row)

@@ -14,7 +14,8 @@ struct column {
 };
 
 /* Prints an array of objects as aligned columns, or as JSON (the whole reply) with `as_json`. */
-void output_table(const json_t *reply, const char *list_key, const struct column *cols, size_t ncols, bool as_json);
+void output_table(const json_t *reply, const char *list_key, const struct column *cols, size_t ncols,
+                  bool as_json);
 
 /* Prints a document as indented JSON. */
 void output_json(const json_t *doc);
@@ -23,8 +24,9 @@ void output_json(const json_t *doc);
 void output_fields(const json_t *doc, const struct column *cols, size_t ncols);
 
 /*
- * Text from an agent. On a terminal, control characters other than newline and tab (and C1 controls, which some
- * terminals obey) are shown as '?': what a sandbox writes must not move the operator's cursor or set their title.
+ * Text from an agent. On a terminal, control characters other than newline and tab (and C1 controls, which
+ * some terminals obey) are shown as '?': what a sandbox writes must not move the operator's cursor or set
+ * their title.
  */
 void output_untrusted(FILE *f, const char *text);
 

@@ -1,6 +1,6 @@
 /*
- * provider.c - model providers. A key is sealed to the vault's public key before it leaves this process, so neither
- * the api process nor a TLS terminator ever sees it; only the vault can open it.
+ * provider.c - model providers. A key is sealed to the vault's public key before it leaves this process, so
+ * neither the api process nor a TLS terminator ever sees it; only the vault can open it.
  */
 #include <fcntl.h>
 #include <sodium.h>
@@ -13,8 +13,10 @@
 #include "cli/output.h"
 #include "ipc/messages.h"
 
-static const struct column columns[] = {
-    {"NAME", "name", COLUMN_TEXT}, {"KIND", "kind", COLUMN_TEXT}, {"URL", "url", COLUMN_TEXT}, {"KEY", "has_key", COLUMN_TEXT}};
+static const struct column columns[] = {{"NAME", "name", COLUMN_TEXT},
+                                        {"KIND", "kind", COLUMN_TEXT},
+                                        {"URL", "url", COLUMN_TEXT},
+                                        {"KEY", "has_key", COLUMN_TEXT}};
 
 /* Reads the key without its final newline. Returns a buffer to wipe, or NULL after saying what is wrong. */
 static char *read_key(const char *path, size_t *len)
@@ -48,16 +50,20 @@ static json_t *seal(const char *key, size_t len, const json_t *reply)
 {
     const char *text = json_string_value(json_object_get(reply, "public_key"));
     unsigned char public_key[crypto_box_PUBLICKEYBYTES], box[PROVIDER_KEY_MAX + crypto_box_SEALBYTES];
-    char encoded[sodium_base64_ENCODED_LEN(PROVIDER_KEY_MAX + crypto_box_SEALBYTES, sodium_base64_VARIANT_ORIGINAL)];
+    char encoded[sodium_base64_ENCODED_LEN(PROVIDER_KEY_MAX + crypto_box_SEALBYTES,
+                                           sodium_base64_VARIANT_ORIGINAL)];
     size_t got = 0;
 
     if (sodium_init() < 0 || !text ||
-        sodium_base642bin(public_key, sizeof(public_key), text, strlen(text), NULL, &got, NULL, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+        sodium_base642bin(public_key, sizeof(public_key), text, strlen(text), NULL, &got, NULL,
+                          sodium_base64_VARIANT_ORIGINAL) != 0 ||
         got != sizeof(public_key) || crypto_box_seal(box, (const unsigned char *)key, len, public_key) != 0) {
-        (void)cli_fail(CLI_FAILED, "the control plane's sealing key is not an X25519 key, so nothing was sent");
+        (void)cli_fail(CLI_FAILED,
+                       "the control plane's sealing key is not an X25519 key, so nothing was sent");
         return NULL;
     }
-    (void)sodium_bin2base64(encoded, sizeof(encoded), box, len + crypto_box_SEALBYTES, sodium_base64_VARIANT_ORIGINAL);
+    (void)sodium_bin2base64(encoded, sizeof(encoded), box, len + crypto_box_SEALBYTES,
+                            sodium_base64_VARIANT_ORIGINAL);
     return json_pack("{s:s}", "sealed_key", encoded);
 }
 
@@ -73,7 +79,8 @@ int provider_set(const struct args *a)
     if (rc)
         return rc;
     if (!args_has(a, "key-file"))
-        return cli_fail(CLI_USAGE, "say where the key is: --key-file FILE, or - for stdin (never on the command line, where others can read it)");
+        return cli_fail(CLI_USAGE, "say where the key is: --key-file FILE, or - for stdin (never on the "
+                                   "command line, where others can read it)");
     c = client_open(a, &rc);
     if (!c)
         return rc;

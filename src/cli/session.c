@@ -9,12 +9,19 @@
 #include "cli/output.h"
 
 static const struct column columns[] = {
-    {"ID", "id", COLUMN_TEXT},           {"AGENT", "agent", COLUMN_TEXT}, {"STATE", "state", COLUMN_TEXT},
-    {"CREATED", "created", COLUMN_TIME}, {"WALL", "wall", COLUMN_TEXT},   {"RESTARTS", "restarts", COLUMN_TEXT},
-    {"LAST EXIT", "last_exit", COLUMN_TEXT}, {"REASON", "reason", COLUMN_TEXT},
+    {"ID", "id", COLUMN_TEXT},
+    {"AGENT", "agent", COLUMN_TEXT},
+    {"STATE", "state", COLUMN_TEXT},
+    {"CREATED", "created", COLUMN_TIME},
+    {"WALL", "wall", COLUMN_TEXT},
+    {"RESTARTS", "restarts", COLUMN_TEXT},
+    {"LAST EXIT", "last_exit", COLUMN_TEXT},
+    {"REASON", "reason", COLUMN_TEXT},
 };
 static const struct column stats_columns[] = {
-    {"MEMORY", "memory_bytes", COLUMN_BYTES}, {"CPU (us)", "cpu_us", COLUMN_TEXT}, {"PROCESSES", "pids", COLUMN_TEXT},
+    {"MEMORY", "memory_bytes", COLUMN_BYTES},
+    {"CPU (us)", "cpu_us", COLUMN_TEXT},
+    {"PROCESSES", "pids", COLUMN_TEXT},
 };
 
 /* One call about one session; with `tail` below it. */

@@ -12,8 +12,9 @@
 #include "cli/output.h"
 
 static const struct column token_columns[] = {
-    {"ID", "id", COLUMN_TEXT},           {"NAME", "name", COLUMN_TEXT},       {"SCOPE", "scope", COLUMN_TEXT},
-    {"CREATED", "created", COLUMN_TIME}, {"EXPIRES", "expires", COLUMN_TIME}, {"REVOKED", "revoked", COLUMN_TEXT},
+    {"ID", "id", COLUMN_TEXT},           {"NAME", "name", COLUMN_TEXT},
+    {"SCOPE", "scope", COLUMN_TEXT},     {"CREATED", "created", COLUMN_TIME},
+    {"EXPIRES", "expires", COLUMN_TIME}, {"REVOKED", "revoked", COLUMN_TEXT},
 };
 
 /* Keeps the token where the other verbs look for it, readable by its owner only. */
@@ -25,7 +26,8 @@ static int keep(const char *token)
     struct err e = ERR_INIT;
 
     if (!path)
-        return cli_fail(CLI_FAILED, "HOME is not set, so the token cannot be kept; set IRONCLAW_TOKEN_FILE and ask for a new bootstrap token");
+        return cli_fail(CLI_FAILED, "HOME is not set, so the token cannot be kept; set IRONCLAW_TOKEN_FILE "
+                                    "and ask for a new bootstrap token");
     if (slash && slash != dir) {
         *slash = 0;
         if (io_mkdirs(AT_FDCWD, dir, 0700, &e) < 0)
@@ -51,7 +53,8 @@ int token_bootstrap(const struct args *a)
     if (!c)
         return rc;
     client_forget_token(c);
-    body = json_pack("{s:s,s:s}", "token", a->pos[0], "name", args_has(a, "name") ? args_get(a, "name") : "admin");
+    body = json_pack("{s:s,s:s}", "token", a->pos[0], "name",
+                     args_has(a, "name") ? args_get(a, "name") : "admin");
     if (!body)
         return cli_fail(CLI_USAGE, "the token and its name must be UTF-8 text");
     rc = client_call(c, "POST", "/v1/bootstrap", body, &reply);
@@ -78,7 +81,9 @@ int token_create(const struct args *a)
     int rc;
 
     if (!scope || !name)
-        return cli_fail(CLI_USAGE, "say what the token may do and what it is for: --scope admin|operator|read --name NAME");
+        return cli_fail(
+            CLI_USAGE,
+            "say what the token may do and what it is for: --scope admin|operator|read --name NAME");
     if (expires && !io_parse_u64(expires, UINT32_MAX, &seconds))
         return cli_fail(CLI_USAGE, "--expires takes a number of seconds");
     c = client_open(a, &rc);

@@ -15,7 +15,7 @@ const struct cli_option cli_global_options[] = {
 };
 
 #define AGENT_OPTIONS                                                                                        \
-    {"file", "FILE", "agent document, YAML or JSON; the options below override it"},                        \
+    {"file", "FILE", "agent document, YAML or JSON; the options below override it"},                         \
         {"tools", "A,B", "tools the built-in agent may use"}, {"instructions", "TEXT", "who the agent is"},  \
         {"image", "NAME", "image it runs in"}, {"wall", "WALL", "container, cell, gvisor or microvm"},       \
         {"memory", "SIZE", "memory, such as 256M"}, {"cpus", "N", "processors, such as 0.5"},                \
@@ -33,30 +33,34 @@ const struct cli_option cli_global_options[] = {
 static const struct cli_option agent_options[] = {AGENT_OPTIONS, {NULL, NULL, NULL}};
 static const struct cli_option approve_option[] = {
     {"approve", NULL, "approve the change at once, if the token may"}, {NULL, NULL, NULL}};
-static const struct cli_option bootstrap_options[] = {{"name", "NAME", "name of the new token; default 'admin'"},
-                                                      {NULL, NULL, NULL}};
-static const struct cli_option token_options[] = {{"scope", "SCOPE", "admin, operator or read"},
-                                                  {"name", "NAME", "what or whom it is for"},
-                                                  {"expires", "SECONDS", "how long it is valid; default for ever"},
-                                                  {NULL, NULL, NULL}};
+static const struct cli_option bootstrap_options[] = {
+    {"name", "NAME", "name of the new token; default 'admin'"}, {NULL, NULL, NULL}};
+static const struct cli_option token_options[] = {
+    {"scope", "SCOPE", "admin, operator or read"},
+    {"name", "NAME", "what or whom it is for"},
+    {"expires", "SECONDS", "how long it is valid; default for ever"},
+    {NULL, NULL, NULL}};
 static const struct cli_option list_options[] = {{"agent", "NAME", "only of this agent"}, {NULL, NULL, NULL}};
 static const struct cli_option page_options[] = {{"after", "N", "only what comes after this number"},
                                                  {"limit", "N", "at most so many, 1 to 1000"},
                                                  {NULL, NULL, NULL}};
-static const struct cli_option chat_options[] = {{"session", "ID", "go on in this session"},
-                                                 {"timeout", "SECONDS", "how long to wait for an answer; default 300"},
-                                                 {NULL, NULL, NULL}};
-static const struct cli_option comment_option[] = {{"comment", "TEXT", "kept with the decision"}, {NULL, NULL, NULL}};
+static const struct cli_option chat_options[] = {
+    {"session", "ID", "go on in this session"},
+    {"timeout", "SECONDS", "how long to wait for an answer; default 300"},
+    {NULL, NULL, NULL}};
+static const struct cli_option comment_option[] = {{"comment", "TEXT", "kept with the decision"},
+                                                   {NULL, NULL, NULL}};
 static const struct cli_option submit_options[] = {
     {"file", "FILE", "the part of the agent document to change, YAML or JSON; - for stdin"},
     {"reason", "TEXT", "why, for whoever decides"},
     {"approve", NULL, "approve the change at once, if the token may"},
     {NULL, NULL, NULL}};
-static const struct cli_option verify_options[] = {{"log", "FILE", "the log; default audit.log in the state directory"},
-                                                   {"public-key", "FILE", "hexadecimal Ed25519 key, from 'GET /v1/audit/key'"},
-                                                   {NULL, NULL, NULL}};
-static const struct cli_option key_option[] = {{"key-file", "FILE", "file with the provider's key; - for stdin"},
-                                               {NULL, NULL, NULL}};
+static const struct cli_option verify_options[] = {
+    {"log", "FILE", "the log; default audit.log in the state directory"},
+    {"public-key", "FILE", "hexadecimal Ed25519 key, from 'GET /v1/audit/key'"},
+    {NULL, NULL, NULL}};
+static const struct cli_option key_option[] = {
+    {"key-file", "FILE", "file with the provider's key; - for stdin"}, {NULL, NULL, NULL}};
 
 /* clang-format off */
 const struct verb cli_verbs[] = {

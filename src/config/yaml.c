@@ -233,7 +233,8 @@ static int refuse_properties(struct builder *b, struct fy_token *anchor, struct 
         b->line = mark->line + 1;
         b->column = mark->column + (anchor ? 0 : 1); /* libfyaml marks an anchor's name, after the '&' */
     }
-    return fail(b, anchor ? "anchors (&name) are not allowed; write the value out" : "tags (!name) are not allowed");
+    return fail(b, anchor ? "anchors (&name) are not allowed; write the value out"
+                          : "tags (!name) are not allowed");
 }
 
 static int on_event(struct builder *b, struct fy_event *ev)

@@ -1,5 +1,6 @@
 /*
- * Any bytes as a configuration file: it is read or refused with a position, and what is read is read again the same.
+ * Any bytes as a configuration file: it is read or refused with a position, and what is read is read again
+ * the same.
  */
 #include <jansson.h>
 #include <stddef.h>

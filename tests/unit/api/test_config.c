@@ -1,6 +1,6 @@
 /*
- * The configuration promises: every mistake is reported with its line and column, every default is the documented
- * one, and docs/configuration.md says what the table says.
+ * The configuration promises: every mistake is reported with its line and column, every default is the
+ * documented one, and docs/configuration.md says what the table says.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -29,7 +29,8 @@ static const struct mistake {
     const char *error; /* how the sentence starts */
 } mistakes[] = {
     {"four_eyes: true\ncolour: red\n", "f:2:1: unknown key 'colour'"},
-    {"api:\n  rate_per_minut: 5\n", "f:2:3: unknown key 'rate_per_minut' in 'api'; did you mean rate_per_minute"},
+    {"api:\n  rate_per_minut: 5\n",
+     "f:2:3: unknown key 'rate_per_minut' in 'api'; did you mean rate_per_minute"},
     {"host_env: {TZ: UTC}\n", "f:1:1: unknown key 'host_env'"},
     {"listen[]: {}\n", "f:1:1: unknown key 'listen[]'"},
     {"api.rate_per_minute: 4\n", "f:1:1: unknown key 'api.rate_per_minute'"},
@@ -48,7 +49,8 @@ static const struct mistake {
     {"limits_max:\n  cpus: .nan\n", "f:2:9: 'limits_max.cpus' must be a number"},
     {"limits_default:\n  pids: 1000\n", "f:2:9: limits_default.pids (1000) is above limits_max.pids (512)"},
     {"limits_max:\n  pids: 8\n", "f:2:9: limits_default.pids (64) is above limits_max.pids (8)"},
-    {"wall_minimum: paper\n", "f:1:15: 'wall_minimum' must be one of container|cell|gvisor|microvm, not 'paper'"},
+    {"wall_minimum: paper\n",
+     "f:1:15: 'wall_minimum' must be one of container|cell|gvisor|microvm, not 'paper'"},
     {"wall_minimum: container|cell\n", "f:1:15: 'wall_minimum' must be one of"},
     {"wall_minimum: cont\n", "f:1:15: 'wall_minimum' must be one of"},
     {"state_dir: var/lib\n", "f:1:12: 'state_dir' must be an absolute path"},
@@ -118,7 +120,8 @@ static void an_empty_file_gives_every_default_closed(void **state)
         assert_int_equal(json_array_size(json_object_get(conf, "listen")), 0);
         assert_int_equal(json_array_size(json_object_get(conf, "mounts_allowed")), 0);
         assert_int_equal(json_array_size(json_object_get(conf, "env_allowed")), 0);
-        assert_int_equal(json_integer_value(json_object_get(json_object_get(conf, "api"), "rate_per_minute")), 1200);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(conf, "api"), "rate_per_minute")),
+                         1200);
         assert_int_equal(json_object_size(json_object_get(conf, "providers")), 2);
         assert_true(json_is_false(json_object_get(conf, "four_eyes")));
         assert_non_null(json_object_get(json_object_get(conf, "tenants"), "default"));
@@ -129,10 +132,11 @@ static void an_empty_file_gives_every_default_closed(void **state)
 static void what_is_written_is_what_is_used(void **state)
 {
     struct err e;
-    json_t *conf = parse("state_dir: /srv/ironclaw\nlimits_max: {memory: 2G, cpus: 4}\nlimits_default: {memory: 64M}\n"
-                         "providers:\n  local: {kind: openai, url: 'http://127.0.0.1:11434'}\ntenants: {acme: {}}\n"
-                         "listen:\n  - {address: '::1', port: 9443, certificate: /c.pem, key: /k.pem}\n",
-                         &e);
+    json_t *conf =
+        parse("state_dir: /srv/ironclaw\nlimits_max: {memory: 2G, cpus: 4}\nlimits_default: {memory: 64M}\n"
+              "providers:\n  local: {kind: openai, url: 'http://127.0.0.1:11434'}\ntenants: {acme: {}}\n"
+              "listen:\n  - {address: '::1', port: 9443, certificate: /c.pem, key: /k.pem}\n",
+              &e);
 
     (void)state;
     if (!conf)
@@ -143,11 +147,12 @@ static void what_is_written_is_what_is_used(void **state)
     assert_true(json_real_value(json_object_get(max, "cpus")) == 4.0);
     assert_int_equal(json_integer_value(json_object_get(max, "pids")), 512);
     assert_int_equal(json_object_size(json_object_get(conf, "providers")), 3);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(json_object_get(conf, "tenants"), "acme"),
-                                                          "wall_minimum")),
+    assert_string_equal(json_string_value(json_object_get(
+                            json_object_get(json_object_get(conf, "tenants"), "acme"), "wall_minimum")),
                         "container");
     assert_int_equal(
-        json_integer_value(json_object_get(json_array_get(json_object_get(conf, "listen"), 0), "port")), 9443);
+        json_integer_value(json_object_get(json_array_get(json_object_get(conf, "listen"), 0), "port")),
+        9443);
     json_decref(conf);
 }
 
@@ -180,12 +185,28 @@ static void every_default_passes_its_own_check(void **state)
 
 static void plain_http_is_for_loopback_only(void **state)
 {
-    static const char *const good[] = {"https://api.example.com", "https://h:8443/v1", "http://127.0.0.1:1", "http://[::1]:8080",
-                                       "http://localhost/x", "https://[2001:db8::1]/"};
-    static const char *const bad[] = {"", "ftp://x", "https://", "http://example.com", "http://127.0.0.1.example.com",
-                                      "http://localhost@example.com", "https://u:p@h", "https://h?x", "https://h#x",
-                                      "https://h:0", "https://h:65536", "https://h:", "https://h h", "http://[::2]",
-                                      "https://h/../x", "http://2130706433", "HTTP://127.0.0.1", "https://[::1", "http://0.0.0.0"};
+    static const char *const good[] = {"https://api.example.com", "https://h:8443/v1",
+                                       "http://127.0.0.1:1",      "http://[::1]:8080",
+                                       "http://localhost/x",      "https://[2001:db8::1]/"};
+    static const char *const bad[] = {"",
+                                      "ftp://x",
+                                      "https://",
+                                      "http://example.com",
+                                      "http://127.0.0.1.example.com",
+                                      "http://localhost@example.com",
+                                      "https://u:p@h",
+                                      "https://h?x",
+                                      "https://h#x",
+                                      "https://h:0",
+                                      "https://h:65536",
+                                      "https://h:",
+                                      "https://h h",
+                                      "http://[::2]",
+                                      "https://h/../x",
+                                      "http://2130706433",
+                                      "HTTP://127.0.0.1",
+                                      "https://[::1",
+                                      "http://0.0.0.0"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
@@ -199,7 +220,8 @@ static void plain_http_is_for_loopback_only(void **state)
 static void yaml_becomes_json_without_surprises(void **state)
 {
     struct err e = ERR_INIT;
-    const char *text = "a: [1, -2, 1.5, yes, '7', 0x10, ~, null, true, \"x\\ny\"]\nb:\n  - c: |\n      two\n      lines\n";
+    const char *text =
+        "a: [1, -2, 1.5, yes, '7', 0x10, ~, null, true, \"x\\ny\"]\nb:\n  - c: |\n      two\n      lines\n";
     json_t *got = config_yaml_to_json(text, strlen(text), "f", &e);
     json_t *want = json_loads("{\"a\":[1,-2,1.5,\"yes\",\"7\",\"0x10\",null,null,true,\"x\\ny\"],"
                               "\"b\":[{\"c\":\"two\\nlines\\n\"}]}",
@@ -230,7 +252,9 @@ static void the_page_has_exactly_the_rows_of_the_table(void **state)
             continue;
         expected++;
         if (!strstr(page, row))
-            fail_msg("docs/configuration.md lacks this row (paste the output of 'ironclaw config reference'):\n%s", row);
+            fail_msg(
+                "docs/configuration.md lacks this row (paste the output of 'ironclaw config reference'):\n%s",
+                row);
     }
     for (const char *p = page; (p = strstr(p, "\n| `")); p++)
         rows++;

@@ -17,7 +17,8 @@
 #include "base/io.h"
 #include "ipc/messages.h"
 
-static enum route_result match(const char *method, const char *path, const struct route **r, char *subject, char *allow)
+static enum route_result match(const char *method, const char *path, const struct route **r, char *subject,
+                               char *allow)
 {
     return route_match(method, path, r, subject, allow, 64);
 }
@@ -53,9 +54,21 @@ static void a_path_finds_its_operation_and_subject(void **state)
 
 static void nothing_else_is_found(void **state)
 {
-    static const char *const paths[] = {"", "/", "v1/agents", "/v1/agents/", "//v1/agents", "/v1//agents", "/v1/agents/a/", "/v1/agents/a/b",
-                                        "/v1/sessions/s-1/stop/now", "/v1/sessions//stop", "/V1/agents", "/healthz/", "/v1/changes/pending/x"};
-    static const char *const bad_names[] = {"/v1/agents/A", "/v1/agents/..", "/v1/agents/.a", "/v1/agents/a%20", "/v1/agents/a b", "/v1/agents/-a",
+    static const char *const paths[] = {"",
+                                        "/",
+                                        "v1/agents",
+                                        "/v1/agents/",
+                                        "//v1/agents",
+                                        "/v1//agents",
+                                        "/v1/agents/a/",
+                                        "/v1/agents/a/b",
+                                        "/v1/sessions/s-1/stop/now",
+                                        "/v1/sessions//stop",
+                                        "/V1/agents",
+                                        "/healthz/",
+                                        "/v1/changes/pending/x"};
+    static const char *const bad_names[] = {"/v1/agents/A",          "/v1/agents/..",  "/v1/agents/.a",
+                                            "/v1/agents/a%20",       "/v1/agents/a b", "/v1/agents/-a",
                                             "/v1/sessions/a..b/stop"};
     const struct route *r;
     char subject[64], allow[64], longest[200] = "/v1/agents/";
