@@ -197,6 +197,10 @@ struct audit *audit_open(const char *root, const struct keys *k, struct event_ba
     if (cut > 0 && audit_append(a, AUDIT_DURABLE, "audit.repaired",
                                 json_pack("{s:I}", "bytes_cut", (json_int_t)cut), e) < 0)
         goto failed;
+    if (a->unsigned_records > 0 && !event_pending(a->idle_timer, EV_TIMEOUT, NULL)) {
+        static const struct timeval idle = {IDLE_CHECKPOINT_MS / 1000, 0};
+        (void)event_add(a->idle_timer, &idle); /* the last stop was not an orderly one: sign what it left */
+    }
     return a;
 failed:
     a->unsigned_records = 0;

@@ -123,8 +123,8 @@ enum damage record_open(const unsigned char key[RECORD_KEY], const struct record
     *plain = NULL;
     if (len < RECORD_CLEAR + NONCE + BODY_HEAD + TAG || sealed[0] != VERSION)
         return DAMAGE_RECORD_ALTERED;
-    if (sealed[1] < DIRECTION_COUNT && sealed[1] != h->direction)
-        return DAMAGE_WRONG_FILE;
+    if (sealed[1] != h->direction)
+        return sealed[1] < DIRECTION_COUNT ? DAMAGE_WRONG_FILE : DAMAGE_RECORD_ALTERED;
     if (get_u64(sealed + 2) != h->seq)
         return DAMAGE_CHAIN_BROKEN;
     plain_len = len - RECORD_CLEAR - NONCE - TAG;
