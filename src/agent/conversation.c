@@ -57,7 +57,8 @@ void conversation_user(struct conversation *c, const char *text)
     }
     results = c->awaiting;
     c->awaiting = NULL;
-    json_array_foreach(results, i, r) {
+    json_array_foreach(results, i, r)
+    {
         if (!json_object_get(r, "content"))
             (void)json_object_set_new(r, "content", json_string(text));
     }
@@ -83,7 +84,8 @@ void conversation_results(struct conversation *c, json_t *results)
     json_t *r;
     size_t i;
 
-    json_array_foreach(results, i, r) {
+    json_array_foreach(results, i, r)
+    {
         if (!json_object_get(r, "content")) {
             json_decref(c->awaiting);
             c->awaiting = results;
@@ -101,7 +103,8 @@ static size_t size_of(const json_t *v)
 static bool starts_turn(const json_t *m)
 {
     const char *role = json_string_value(json_object_get(m, "role"));
-    const char *type = json_string_value(json_object_get(json_array_get(json_object_get(m, "content"), 0), "type"));
+    const char *type =
+        json_string_value(json_object_get(json_array_get(json_object_get(m, "content"), 0), "type"));
 
     return role && type && !strcmp(role, "user") && !strcmp(type, "text");
 }

@@ -1,9 +1,9 @@
 /*
  * conversation.h - what the model is shown: the messages of this session, in Anthropic's shape. Pure.
  *
- * Roles alternate, starting with the user; consecutive texts of one role are joined. A tool_use block of the assistant
- * is always followed by a user message with its tool_result: trimming cuts only before a user message that is plain
- * text, so the pair is never torn. Bounded by bytes: the oldest turns go first.
+ * Roles alternate, starting with the user; consecutive texts of one role are joined. A tool_use block of the
+ * assistant is always followed by a user message with its tool_result: trimming cuts only before a user
+ * message that is plain text, so the pair is never torn. Bounded by bytes: the oldest turns go first.
  */
 #pragma once
 #include <jansson.h>
@@ -28,5 +28,6 @@ void conversation_blocks(struct conversation *c, json_t *blocks);
 /* The results of all its tool calls (array, consumed). */
 void conversation_results(struct conversation *c, json_t *results);
 
-/* Drops the oldest turns until the serialised messages are at most CONVERSATION_MAX; the last turn always stays. */
+/* Drops the oldest turns until the serialised messages are at most CONVERSATION_MAX; the last turn always
+ * stays. */
 void conversation_trim(struct conversation *c);

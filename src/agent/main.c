@@ -1,9 +1,11 @@
 /*
- * main.c - the built-in agent: receives a message, asks the model, runs the tools it calls, appends the answer.
+ * main.c - the built-in agent: receives a message, asks the model, runs the tools it calls, appends the
+ * answer.
  *
- * It lives inside the sandbox and is as untrusted as any other program there. What it must not lose is the host's to
- * keep: a message counts as handled only when the answer is appended with "consumed", in one durable step; an agent
- * that dies before gets the same message again. The conversation is rebuilt from the queue's history at start.
+ * It lives inside the sandbox and is as untrusted as any other program there. What it must not lose is the
+ * host's to keep: a message counts as handled only when the answer is appended with "consumed", in one
+ * durable step; an agent that dies before gets the same message again. The conversation is rebuilt from the
+ * queue's history at start.
  *
  * While idle it is blocked in one read(2).
  */
@@ -73,13 +75,15 @@ static int load_config(struct agent *a, struct err *e)
 
 static int load_history(struct agent *a, struct err *e)
 {
-    json_t *answer = queue_call(&a->queue, json_pack("{s:s, s:i}", "op", "history", "limit", HISTORY_RECORDS), e);
+    json_t *answer =
+        queue_call(&a->queue, json_pack("{s:s, s:i}", "op", "history", "limit", HISTORY_RECORDS), e);
     const json_t *record;
     size_t i;
 
     if (!answer)
         return -1;
-    json_array_foreach(json_object_get(answer, "records"), i, record) {
+    json_array_foreach(json_object_get(answer, "records"), i, record)
+    {
         if (!strcmp(str(record, "direction"), "in"))
             conversation_user(&a->talk, str(record, "text"));
         else if (strcmp(str(record, "kind"), "notice") != 0)
@@ -141,7 +145,8 @@ static bool is_offered(const struct agent *a, const char *name)
     const json_t *t;
     size_t i;
 
-    json_array_foreach(a->tools, i, t) {
+    json_array_foreach(a->tools, i, t)
+    {
         if (!strcmp(str(t, "name"), name))
             return true;
     }
@@ -190,7 +195,8 @@ static json_t *run_tools(struct agent *a, json_t *blocks, char **question)
     json_t *results = NULL, *block;
     size_t i;
 
-    json_array_foreach(blocks, i, block) {
+    json_array_foreach(blocks, i, block)
+    {
         if (strcmp(str(block, "type"), "tool_use") != 0)
             continue;
         if (!results)
@@ -210,7 +216,8 @@ static char *answer_text(const json_t *blocks)
 
     if (!to)
         abort();
-    json_array_foreach(blocks, i, block) {
+    json_array_foreach(blocks, i, block)
+    {
         if (!strcmp(str(block, "type"), "text"))
             (void)fputs(str(block, "text"), to);
     }
@@ -219,7 +226,8 @@ static char *answer_text(const json_t *blocks)
     return out;
 }
 
-/* The end of a turn: what the human sees, and the message marked as handled. Survives a restart of the queue's server. */
+/* The end of a turn: what the human sees, and the message marked as handled. Survives a restart of the
+ * queue's server. */
 static int finish(struct agent *a, const char *kind, const char *text, uint64_t seq, struct err *e)
 {
     for (int i = 0; i < 3; i++) {
@@ -289,7 +297,8 @@ static void serve(struct agent *a, struct err *e)
             return;
         message = json_object_get(answer, "message");
         if (json_is_object(message))
-            rc = handle(a, str(message, "text"), (uint64_t)json_integer_value(json_object_get(message, "seq")), e);
+            rc = handle(a, str(message, "text"),
+                        (uint64_t)json_integer_value(json_object_get(message, "seq")), e);
         json_decref(answer);
         if (rc < 0 && a->queue.fd >= 0)
             return;

@@ -15,8 +15,8 @@
 
 enum {
     MODEL_TCP_PORT = 8471,
-    MODEL_TIMEOUT_S = 310,          /* the port gives a provider 300 s of silence; it should be the one to give up */
-    MODEL_ANSWER_MAX = 4 << 20,     /* bytes of one answer */
+    MODEL_TIMEOUT_S = 310, /* the port gives a provider 300 s of silence; it should be the one to give up */
+    MODEL_ANSWER_MAX = 4 << 20, /* bytes of one answer */
     MODEL_EVENT_MAX = 1 << 20,
     MODEL_TOKENS_MAX = 4096,
 };
@@ -104,13 +104,14 @@ static void start_block(struct attempt *t, const json_t *block)
     const char *type = str(block, "type");
 
     if (!strcmp(type, "text")) {
-        (void)json_array_append_new(t->a->blocks, json_pack("{s:s, s:s}", "type", "text", "text", str(block, "text")));
+        (void)json_array_append_new(t->a->blocks,
+                                    json_pack("{s:s, s:s}", "type", "text", "text", str(block, "text")));
     } else if (!strcmp(type, "tool_use")) {
         json_t *input = json_object_get(block, "input");
-        (void)json_array_append_new(
-            t->a->blocks, json_pack("{s:s, s:s, s:s, s:o}", "type", "tool_use", "id", str(block, "id"), "name",
-                                    str(block, "name"), "input",
-                                    json_is_object(input) ? json_deep_copy(input) : json_object()));
+        (void)json_array_append_new(t->a->blocks,
+                                    json_pack("{s:s, s:s, s:s, s:o}", "type", "tool_use", "id",
+                                              str(block, "id"), "name", str(block, "name"), "input",
+                                              json_is_object(input) ? json_deep_copy(input) : json_object()));
     } else { /* a kind we do not know (thinking, ...): kept out of the conversation */
         (void)json_array_append_new(t->a->blocks, json_pack("{s:s}", "type", "skip"));
     }
@@ -130,7 +131,8 @@ static void on_event(void *arg, const char *event, const char *data, size_t len)
     else if (!strcmp(type, "content_block_stop"))
         close_block(t);
     else if (!strcmp(type, "message_delta"))
-        (void)io_format(t->a->stop, sizeof(t->a->stop), "%s", str(json_object_get(doc, "delta"), "stop_reason"));
+        (void)io_format(t->a->stop, sizeof(t->a->stop), "%s",
+                        str(json_object_get(doc, "delta"), "stop_reason"));
     else if (!strcmp(type, "message_stop"))
         t->stopped = true;
     else if (!strcmp(type, "error"))

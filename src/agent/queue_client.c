@@ -25,8 +25,8 @@ int queue_connect(struct queue *q, struct err *e)
     q->fd = -1;
     if (!tcp && !io_format(un.sun_path, sizeof(un.sun_path), "%s", path))
         return err_set(e, ENAMETOOLONG, "IRONCLAW_QUEUE is longer than a socket path may be");
-    if (fd < 0 || connect(fd, tcp ? (struct sockaddr *)&in : (struct sockaddr *)&un,
-                          tcp ? sizeof(in) : sizeof(un)) < 0)
+    if (fd < 0 ||
+        connect(fd, tcp ? (struct sockaddr *)&in : (struct sockaddr *)&un, tcp ? sizeof(in) : sizeof(un)) < 0)
         return err_sys(e, errno, "cannot connect to the queue port %s", tcp ? "127.0.0.1:8470" : path);
     q->fd = TAKE_FD(fd);
     return 0;
@@ -96,10 +96,15 @@ int queue_append(struct queue *q, const char *kind, const char *text, uint64_t c
     return answer ? 0 : -1;
 }
 
-/* Length of the valid UTF-8 sequence at p (at most `left` bytes), or 0. Overlong forms and surrogates are not valid. */
+/* Length of the valid UTF-8 sequence at p (at most `left` bytes), or 0. Overlong forms and surrogates are not
+ * valid. */
 static size_t utf8_length(const unsigned char *p, size_t left)
 {
-    size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    size_t n = p[0] < 0x80                   ? 1
+               : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+               : (p[0] & 0xf0) == 0xe0       ? 3
+               : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                             : 0;
 
     if (n == 0 || n > left || p[0] == 0)
         return 0;

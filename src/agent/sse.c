@@ -96,7 +96,8 @@ static void end_line(struct sse *s)
             drop(s);
     } else if (field_is(line, name_len, "event")) {
         if (!memchr(value, 0, value_len))
-            (void)io_format(s->event, sizeof(s->event), "%.*s", (int)(value_len < 4096 ? value_len : 4096), value);
+            (void)io_format(s->event, sizeof(s->event), "%.*s", (int)(value_len < 4096 ? value_len : 4096),
+                            value);
     }
 }
 

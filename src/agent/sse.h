@@ -3,8 +3,9 @@
  *
  * Bytes may arrive split anywhere. Lines end with LF, CR or CRLF; a blank line dispatches the event that was
  * gathered, if it has data. Of the fields, `event` and `data` matter to our users; `id` and `retry` belong to
- * reconnection, which nobody does here. An event that the stream does not finish is discarded, as the standard says.
- * Memory is bounded: an event whose line or data grows beyond `max` is dropped whole, and the parser goes on.
+ * reconnection, which nobody does here. An event that the stream does not finish is discarded, as the
+ * standard says. Memory is bounded: an event whose line or data grows beyond `max` is dropped whole, and the
+ * parser goes on.
  */
 #pragma once
 #include <stdbool.h>

@@ -26,7 +26,8 @@ json_t *tool_definitions(const json_t *names)
     json_t *list = json_array(), *name;
     size_t i;
 
-    json_array_foreach(names, i, name) {
+    json_array_foreach(names, i, name)
+    {
         const struct tool *t = json_is_string(name) ? tool_find(json_string_value(name)) : NULL;
         json_t *schema = t ? json_loads(t->schema, 0, NULL) : NULL;
         if (schema)

@@ -1,6 +1,7 @@
 /*
- * tools.h - what the model may do in the sandbox. A tool takes the model's JSON input and gives text back; its errors
- * are text for the model as well, never the end of the agent. It is the sandbox that protects the host, not this code.
+ * tools.h - what the model may do in the sandbox. A tool takes the model's JSON input and gives text back;
+ * its errors are text for the model as well, never the end of the agent. It is the sandbox that protects the
+ * host, not this code.
  */
 #pragma once
 #include <jansson.h>
@@ -10,15 +11,15 @@
 #include "agent/queue_client.h"
 
 enum {
-    TOOL_OUTPUT_MAX = 32 * 1024,    /* of one result; more is cut with a note */
-    TOOL_WRITE_MAX = 4 << 20,       /* bytes of one write_file */
-    SHELL_TIMEOUT_S = 60,           /* default */
+    TOOL_OUTPUT_MAX = 32 * 1024, /* of one result; more is cut with a note */
+    TOOL_WRITE_MAX = 4 << 20,    /* bytes of one write_file */
+    SHELL_TIMEOUT_S = 60,        /* default */
     SHELL_TIMEOUT_MAX_S = 600,
     LIST_ENTRIES_MAX = 1000,
 };
 
 struct tool_result {
-    char *text;     /* malloc'ed, valid UTF-8 */
+    char *text; /* malloc'ed, valid UTF-8 */
     bool is_error;
     bool ends_turn; /* a human was asked: the next message is the result */
 };

@@ -68,7 +68,8 @@ static void run_write(struct queue *q, const json_t *input, struct tool_result *
         return;
     len = strlen(content);
     if (len > TOOL_WRITE_MAX) {
-        tool_fail(r, "the content has %zu bytes, more than the %d that one call may write", len, TOOL_WRITE_MAX);
+        tool_fail(r, "the content has %zu bytes, more than the %d that one call may write", len,
+                  TOOL_WRITE_MAX);
         return;
     }
     slash = strrchr(path, '/');
@@ -79,7 +80,8 @@ static void run_write(struct queue *q, const json_t *input, struct tool_result *
             return;
         }
     }
-    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (append ? O_APPEND : O_TRUNC), 0644);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (append ? O_APPEND : O_TRUNC),
+              0644);
     if (fd < 0 || io_write_all(fd, content, len) < 0) {
         tool_fail(r, "cannot write %s: %s", path, strerror(errno));
         return;

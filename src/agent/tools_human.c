@@ -45,8 +45,10 @@ static void run_change(struct queue *q, const json_t *input, struct tool_result 
         tool_fail(r, "the argument \"document\" must be an object such as {\"tools\": [\"shell\"]}");
         return;
     }
-    answer = queue_call(q, json_pack("{s:s, s:s, s:O, s:s}", "op", "change", "kind", kind, "document", document,
-                                     "reason", reason), &e);
+    answer = queue_call(q,
+                        json_pack("{s:s, s:s, s:O, s:s}", "op", "change", "kind", kind, "document", document,
+                                  "reason", reason),
+                        &e);
     if (!answer) {
         tool_fail(r, "the change was not accepted: %s", e.text);
         return;
@@ -55,25 +57,33 @@ static void run_change(struct queue *q, const json_t *input, struct tool_result 
     id = json_string_value(json_object_get(change, "id"));
     state = json_string_value(json_object_get(change, "state"));
     if (state && !strcmp(state, "pending")) {
-        r->text = x_asprintf("The change %s is held for a human to decide. Do not wait for it: carry on without it or say "
-                             "what you will do once it is approved.", id ? id : "");
+        r->text = x_asprintf(
+            "The change %s is held for a human to decide. Do not wait for it: carry on without it or say "
+            "what you will do once it is approved.",
+            id ? id : "");
     } else {
-        CLEANUP_FREE char *verdicts = json_dumps(json_object_get(change, "verdicts"), JSON_COMPACT | JSON_ENCODE_ANY);
-        tool_fail(r, "the change was %s: %s", state ? state : "refused", verdicts ? verdicts : "no reason given");
+        CLEANUP_FREE char *verdicts =
+            json_dumps(json_object_get(change, "verdicts"), JSON_COMPACT | JSON_ENCODE_ANY);
+        tool_fail(r, "the change was %s: %s", state ? state : "refused",
+                  verdicts ? verdicts : "no reason given");
     }
     json_decref(answer);
 }
 
 const struct tool tools_human[] = {
     {"send_message", "Sends a message to the human at once, before the final answer.",
-     "{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\"}},\"required\":[\"text\"]}", run_send},
+     "{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\"}},\"required\":[\"text\"]}",
+     run_send},
     {"ask_human", "Asks the human a question and waits; their next message is the result.",
-     "{\"type\":\"object\",\"properties\":{\"question\":{\"type\":\"string\"}},\"required\":[\"question\"]}", run_ask},
+     "{\"type\":\"object\",\"properties\":{\"question\":{\"type\":\"string\"}},\"required\":[\"question\"]}",
+     run_ask},
     {"request_change",
      "Asks for a change of your own configuration, such as another tool. It is held until a human decides.",
-     "{\"type\":\"object\",\"properties\":{\"kind\":{\"type\":\"string\",\"enum\":[\"tools\",\"env\",\"image\",\"wall\","
+     "{\"type\":\"object\",\"properties\":{\"kind\":{\"type\":\"string\",\"enum\":[\"tools\",\"env\","
+     "\"image\",\"wall\","
      "\"limits\",\"provider\",\"mounts\",\"peers\",\"instructions\"]},\"document\":{\"type\":\"object\","
-     "\"description\":\"the new value, e.g. {\\\"tools\\\":[\\\"shell\\\"]}\"},\"reason\":{\"type\":\"string\"}},"
+     "\"description\":\"the new value, e.g. "
+     "{\\\"tools\\\":[\\\"shell\\\"]}\"},\"reason\":{\"type\":\"string\"}},"
      "\"required\":[\"kind\",\"document\",\"reason\"]}",
      run_change},
 };

@@ -1,6 +1,6 @@
 /*
- * tools_shell.c - one command line by /bin/sh, in a process group of its own, which ends with it: what the command
- * left running in the background is killed, and so is everything when the time is up.
+ * tools_shell.c - one command line by /bin/sh, in a process group of its own, which ends with it: what the
+ * command left running in the background is killed, and so is everything when the time is up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -137,7 +137,8 @@ static void run_shell(struct queue *q, const json_t *input, struct tool_result *
 }
 
 const struct tool tools_shell[] = {
-    {"shell", "Runs a command line with /bin/sh in /workspace and returns its output (stdout and stderr together).",
+    {"shell",
+     "Runs a command line with /bin/sh in /workspace and returns its output (stdout and stderr together).",
      "{\"type\":\"object\",\"properties\":{\"command\":{\"type\":\"string\"},"
      "\"timeout_s\":{\"type\":\"integer\",\"description\":\"seconds, default 60, at most 600\"}},"
      "\"required\":[\"command\"]}",

@@ -15,7 +15,8 @@ static const struct model_path paths[] = {
     {"GET", "/v1/models", ENDPOINT_MODELS, SHAPE_OPENAI, true, true, false},
 };
 
-static const char *const headers[] = {"content-type", "accept", "anthropic-version", "anthropic-beta", "openai-beta"};
+static const char *const headers[] = {"content-type", "accept", "anthropic-version", "anthropic-beta",
+                                      "openai-beta"};
 
 const struct model_path *allow_path(const char *target)
 {

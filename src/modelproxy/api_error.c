@@ -35,10 +35,11 @@ char *api_error_json(enum shape shape, unsigned status, const char *message)
         }
     }
     if (shape == SHAPE_ANTHROPIC)
-        doc = json_pack("{s:s, s:{s:s, s:s}}", "type", "error", "error", "type", anthropic, "message", message);
+        doc =
+            json_pack("{s:s, s:{s:s, s:s}}", "type", "error", "error", "type", anthropic, "message", message);
     else
-        doc = json_pack("{s:{s:s, s:s, s:n, s:s}}", "error", "message", message, "type", openai, "param", "code",
-                        openai);
+        doc = json_pack("{s:{s:s, s:s, s:n, s:s}}", "error", "message", message, "type", openai, "param",
+                        "code", openai);
     text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     return text ? text : x_strdup("{\"error\":{\"message\":\"the message is not UTF-8\"}}");

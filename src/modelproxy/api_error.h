@@ -5,7 +5,8 @@
 #include "modelproxy/allowlist.h"
 
 /*
- * {"type":"error","error":{"type":..,"message":..}} (Anthropic) or {"error":{"message":..,"type":..,"code":..}} (OpenAI).
- * The type is derived from the HTTP status, in the provider's own vocabulary. Returns a malloc'ed string.
+ * {"type":"error","error":{"type":..,"message":..}} (Anthropic) or
+ * {"error":{"message":..,"type":..,"code":..}} (OpenAI). The type is derived from the HTTP status, in the
+ * provider's own vocabulary. Returns a malloc'ed string.
  */
 char *api_error_json(enum shape shape, unsigned status, const char *message);

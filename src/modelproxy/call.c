@@ -168,7 +168,8 @@ char *call_body_text(const struct call *c)
     return text;
 }
 
-/* The agent's model is a setting of its document, not the client's choice: it replaces whatever the request names. */
+/* The agent's model is a setting of its document, not the client's choice: it replaces whatever the request
+ * names. */
 static bool force_model(struct call *c)
 {
     char *text = call_body_text(c), *forced = NULL;
@@ -289,7 +290,8 @@ void call_end(struct call *c, unsigned status, const char *outcome, const char *
         c->outcome = outcome;
         if (!strncasecmp(c->answer_type, "text/event-stream", 17)) {
             char *text = api_error_json(c->shape, status, message);
-            char *event = x_asprintf("%sdata: %s\n\n", c->shape == SHAPE_ANTHROPIC ? "\n\nevent: error\n" : "\n\n", text);
+            char *event = x_asprintf("%sdata: %s\n\n",
+                                     c->shape == SHAPE_ANTHROPIC ? "\n\nevent: error\n" : "\n\n", text);
             put(c, event, strlen(event));
             free(event);
             free(text);

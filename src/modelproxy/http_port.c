@@ -1,10 +1,11 @@
 /*
  * http_port.c - HTTP/1.1 at the model port.
  *
- * libmicrohttpd parses; its epoll descriptor is one event of our loop. What it parsed is never forwarded as text: a
- * call keeps the allowlisted header values and the decoded body, and the request to the provider is written anew from
- * those. So nothing that two parsers could read differently (two lengths, length with chunks, folded or bare-LF
- * headers) reaches the provider; what we recognise of it is refused and the connection closed.
+ * libmicrohttpd parses; its epoll descriptor is one event of our loop. What it parsed is never forwarded as
+ * text: a call keeps the allowlisted header values and the decoded body, and the request to the provider is
+ * written anew from those. So nothing that two parsers could read differently (two lengths, length with
+ * chunks, folded or bare-LF headers) reaches the provider; what we recognise of it is refused and the
+ * connection closed.
  */
 #include <string.h>
 #include <strings.h>
@@ -42,7 +43,9 @@ static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const cha
     } else if (!strcasecmp(name, "host")) {
         s->hosts++;
     } else if (allow_header(name)) {
-        char *dst = !strcasecmp(name, "content-type") ? c->content_type : !strcasecmp(name, "accept") ? c->accept : NULL;
+        char *dst = !strcasecmp(name, "content-type") ? c->content_type
+                    : !strcasecmp(name, "accept")     ? c->accept
+                                                      : NULL;
         if (!allow_header_value(text, dst ? sizeof(c->accept) - 1 : 1024)) {
             s->strange = true;
         } else if (dst) {
@@ -83,11 +86,13 @@ static void check_head(struct call *c, const char *target, struct MHD_Connection
     (void)MHD_get_connection_values(mhd, MHD_HEADER_KIND, scan_header, &s);
     if (s.lengths > 1 || s.encodings > 1 || (s.lengths && s.encodings) || s.hosts > 1 || s.strange) {
         c->shut = true;
-        call_refuse(c, 400, "request", "the request's headers are ambiguous or hold characters that do not belong there");
+        call_refuse(c, 400, "request",
+                    "the request's headers are ambiguous or hold characters that do not belong there");
         return;
     }
     if (!path) {
-        call_refuse(c, 404, "path", "the model port does not pass this path on: see docs/ports.md for those it does");
+        call_refuse(c, 404, "path",
+                    "the model port does not pass this path on: see docs/ports.md for those it does");
         return;
     }
     if (strcmp(path->method, c->method) != 0) {
@@ -157,7 +162,8 @@ static void add_headers(struct MHD_Response *r, const struct call *c)
 static enum MHD_Result queue_answer(struct call *c)
 {
     /* A finished answer that was never streamed has a length; a stream is sent in chunks. */
-    uint64_t size = c->source_ended && !c->source_failed ? (c->out ? evbuffer_get_length(c->out) : 0) : MHD_SIZE_UNKNOWN;
+    uint64_t size =
+        c->source_ended && !c->source_failed ? (c->out ? evbuffer_get_length(c->out) : 0) : MHD_SIZE_UNKNOWN;
     struct MHD_Response *r = MHD_create_response_from_callback(size, ANSWER_BLOCK, read_answer, c, NULL);
     enum MHD_Result ok;
 
@@ -178,7 +184,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 
     (void)version;
     if (!c) {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         struct conn *conn = info ? conn_find(p, info->connect_fd) : NULL;
         if (!conn || conn->session->ended || conn->call)
             return MHD_NO;
@@ -205,7 +212,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     return c->state == CALL_HEAD ? queue_answer(c) : MHD_YES;
 }
 
-static void on_completed(void *cls, struct MHD_Connection *mhd, void **state, enum MHD_RequestTerminationCode why)
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
+                         enum MHD_RequestTerminationCode why)
 {
     struct call *c = *state;
 
@@ -220,7 +228,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state, en
     call_free(c);
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what)
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode what)
 {
     struct proxy *p = cls;
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -294,7 +303,8 @@ int http_port_start(struct proxy *p, struct err *e)
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, p, MHD_OPTION_END);
     info = p->mhd ? MHD_get_daemon_info(p->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || info->epoll_fd < 0)
-        return err_set(e, EINVAL, "libmicrohttpd did not start with epoll: check its version (0.9.75 or newer)");
+        return err_set(e, EINVAL,
+                       "libmicrohttpd did not start with epoll: check its version (0.9.75 or newer)");
     p->mhd_io = event_new(p->d.base, info->epoll_fd, EV_READ | EV_PERSIST, on_mhd, p);
     p->mhd_timer = event_new(p->d.base, -1, 0, on_mhd, p);
     if (!p->mhd_io || !p->mhd_timer || event_add(p->mhd_io, NULL) < 0)

@@ -10,7 +10,8 @@ void limits_init(struct limits *l, uint32_t per_minute, uint32_t concurrency, ui
     limits_change(l, per_minute, concurrency, budget, used);
 }
 
-void limits_change(struct limits *l, uint32_t per_minute, uint32_t concurrency, uint64_t budget, uint64_t used)
+void limits_change(struct limits *l, uint32_t per_minute, uint32_t concurrency, uint64_t budget,
+                   uint64_t used)
 {
     l->per_minute = per_minute;
     l->concurrency = concurrency > 0 ? concurrency : 1;

@@ -1,12 +1,13 @@
 /*
- * limits.h - what one session may spend at the model port: requests per minute, calls at a time, tokens in total.
- * Pure: the caller passes the time.
+ * limits.h - what one session may spend at the model port: requests per minute, calls at a time, tokens in
+ * total. Pure: the caller passes the time.
  *
- * The rate is a token bucket counted in nanoseconds of credit: credit grows with the clock up to one minute, and a
- * request costs 1 minute / rate. A burst of at most `rate` requests is therefore possible after a quiet minute.
+ * The rate is a token bucket counted in nanoseconds of credit: credit grows with the clock up to one minute,
+ * and a request costs 1 minute / rate. A burst of at most `rate` requests is therefore possible after a quiet
+ * minute.
  *
- * The budget is checked before a call and charged after it: calls that are already running may overshoot it, by at
- * most `concurrency` answers.
+ * The budget is checked before a call and charged after it: calls that are already running may overshoot it,
+ * by at most `concurrency` answers.
  */
 #pragma once
 #include <stdbool.h>
@@ -28,12 +29,14 @@ enum limit_verdict { LIMIT_OK, LIMIT_RATE, LIMIT_CONCURRENCY, LIMIT_BUDGET };
 void limits_init(struct limits *l, uint32_t per_minute, uint32_t concurrency, uint64_t budget, uint64_t used,
                  uint64_t now_ns);
 
-/* New figures for a session that is already known; running calls and credit are kept, `used` never goes back. */
-void limits_change(struct limits *l, uint32_t per_minute, uint32_t concurrency, uint64_t budget, uint64_t used);
+/* New figures for a session that is already known; running calls and credit are kept, `used` never goes back.
+ */
+void limits_change(struct limits *l, uint32_t per_minute, uint32_t concurrency, uint64_t budget,
+                   uint64_t used);
 
 /*
- * Admits one call (LIMIT_OK: limits_done() must follow) or says which limit refuses it; then *retry_after_s is when
- * trying again makes sense, in seconds, at least 1.
+ * Admits one call (LIMIT_OK: limits_done() must follow) or says which limit refuses it; then *retry_after_s
+ * is when trying again makes sense, in seconds, at least 1.
  */
 enum limit_verdict limits_admit(struct limits *l, uint64_t now_ns, uint32_t *retry_after_s);
 

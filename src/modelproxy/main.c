@@ -1,6 +1,6 @@
 /*
- * main.c - the model proxy: serves the model port of every session. It holds no key and reaches no network; it parses
- * what sandboxes send, so it is sealed to sockets it was handed.
+ * main.c - the model proxy: serves the model port of every session. It holds no key and reaches no network;
+ * it parses what sandboxes send, so it is sealed to sockets it was handed.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -83,7 +83,8 @@ void proxy_notice(struct proxy *p, struct wire_out *body)
     struct notice *n;
 
     if (p->notices_count >= NOTICES_KEPT) {
-        log_warn("the vault has been away for %u model calls: their audit records are lost from here on", NOTICES_KEPT);
+        log_warn("the vault has been away for %u model calls: their audit records are lost from here on",
+                 NOTICES_KEPT);
         wire_out_free(body);
         return;
     }

@@ -54,8 +54,8 @@ static void send_head(struct mock_source *s)
 
     if (s->status && s->retry_after_s)
         (void)io_format(extra, sizeof(extra), "retry-after: %u\n", s->retry_after_s);
-    call_head(s->call, s->status ? s->status : 200, s->stream && !s->status ? "text/event-stream" : "application/json",
-              extra);
+    call_head(s->call, s->status ? s->status : 200,
+              s->stream && !s->status ? "text/event-stream" : "application/json", extra);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

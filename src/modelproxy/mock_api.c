@@ -59,7 +59,8 @@ void mock_request_free(struct mock_request *r)
 
 /* ---- reading ---- */
 
-/* The text of a content field: a string, or a list of blocks with "text" (other kinds of block are skipped). */
+/* The text of a content field: a string, or a list of blocks with "text" (other kinds of block are skipped).
+ */
 static char *content_text(const json_t *content)
 {
     char *out = NULL;
@@ -72,7 +73,8 @@ static char *content_text(const json_t *content)
     to = open_memstream(&out, &size);
     if (!to)
         abort();
-    json_array_foreach(content, i, block) {
+    json_array_foreach(content, i, block)
+    {
         (void)fputs(str(block, "text"), to);
     }
     if (fclose(to) != 0)
@@ -85,7 +87,8 @@ static const json_t *block_of_type(const json_t *content, const char *type)
     const json_t *block;
     size_t i;
 
-    json_array_foreach(content, i, block) {
+    json_array_foreach(content, i, block)
+    {
         if (!strcmp(str(block, "type"), type))
             return block;
     }
@@ -104,14 +107,17 @@ static char *tool_name(const json_t *messages, const char *id)
     const json_t *m, *call;
     size_t i, j;
 
-    json_array_foreach(messages, i, m) {
+    json_array_foreach(messages, i, m)
+    {
         if (!strcmp(str(m, "type"), "function_call") && !strcmp(str(m, "call_id"), id))
             return x_strdup(str(m, "name"));
-        json_array_foreach(json_object_get(m, "content"), j, call) {
+        json_array_foreach(json_object_get(m, "content"), j, call)
+        {
             if (!strcmp(str(call, "type"), "tool_use") && !strcmp(str(call, "id"), id))
                 return x_strdup(str(call, "name"));
         }
-        json_array_foreach(json_object_get(m, "tool_calls"), j, call) {
+        json_array_foreach(json_object_get(m, "tool_calls"), j, call)
+        {
             if (!strcmp(str(call, "id"), id))
                 return x_strdup(str(json_object_get(call, "function"), "name"));
         }
@@ -119,13 +125,15 @@ static char *tool_name(const json_t *messages, const char *id)
     return x_strdup("unknown");
 }
 
-/* Walks the messages of any of the three chat APIs; the last user text and a tool result after it are what counts. */
+/* Walks the messages of any of the three chat APIs; the last user text and a tool result after it are what
+ * counts. */
 static void read_messages(const json_t *messages, struct mock_question *q)
 {
     const json_t *m;
     size_t i;
 
-    json_array_foreach(messages, i, m) {
+    json_array_foreach(messages, i, m)
+    {
         const json_t *content = json_object_get(m, "content");
         const json_t *result = block_of_type(content, "tool_result");
         if (!strcmp(str(m, "role"), "tool")) {
@@ -149,7 +157,8 @@ static void read_tools(const json_t *tools, json_t *names)
     const json_t *tool;
     size_t i;
 
-    json_array_foreach(tools, i, tool) {
+    json_array_foreach(tools, i, tool)
+    {
         const char *name = str(json_object_get(tool, "function"), "name");
         (void)json_array_append_new(names, json_string(*name ? name : str(tool, "name")));
     }
@@ -158,7 +167,8 @@ static void read_tools(const json_t *tools, json_t *names)
 int mock_api_read(enum endpoint endpoint, const char *body, size_t len, struct mock_request *r, struct err *e)
 {
     json_error_t je;
-    json_t *doc = endpoint == ENDPOINT_MODELS ? json_object() : json_loadb(body, len, JSON_REJECT_DUPLICATES, &je);
+    json_t *doc =
+        endpoint == ENDPOINT_MODELS ? json_object() : json_loadb(body, len, JSON_REJECT_DUPLICATES, &je);
     const json_t *input = json_object_get(doc, "input");
     const char *need = endpoint == ENDPOINT_EMBEDDINGS || endpoint == ENDPOINT_RESPONSES ? "input"
                        : endpoint == ENDPOINT_COMPLETIONS                                ? "prompt"
@@ -183,7 +193,9 @@ int mock_api_read(enum endpoint endpoint, const char *body, size_t len, struct m
     r->stream = json_is_true(json_object_get(doc, "stream"));
     r->stream_usage = json_is_true(json_object_get(json_object_get(doc, "stream_options"), "include_usage"));
     r->input_tokens = len / BYTES_PER_TOKEN + 1;
-    *q = (struct mock_question){.text = x_strdup(""), .tool = x_strdup(""), .result = x_strdup(""),
+    *q = (struct mock_question){.text = x_strdup(""),
+                                .tool = x_strdup(""),
+                                .result = x_strdup(""),
                                 .model = x_strdup(*str(doc, "model") ? str(doc, "model") : "mock"),
                                 .tools = json_array()};
     read_tools(json_object_get(doc, "tools"), q->tools);
@@ -268,8 +280,8 @@ static void put_anthropic_delta(void *arg, json_t *text)
     struct writer *w = arg;
 
     put_event(w->out, "content_block_delta",
-              json_pack("{s:s, s:i, s:{s:s, s:o}}", "type", "content_block_delta", "index", 0, "delta", "type",
-                        "text_delta", "text", text));
+              json_pack("{s:s, s:i, s:{s:s, s:o}}", "type", "content_block_delta", "index", 0, "delta",
+                        "type", "text_delta", "text", text));
 }
 
 static json_t *anthropic_block(const struct mock_request *r, const struct mock_answer *a, bool empty)
@@ -283,7 +295,8 @@ static json_t *anthropic_block(const struct mock_request *r, const struct mock_a
                      empty ? json_object() : json_deep_copy(a->input));
 }
 
-static void write_anthropic(const struct mock_request *r, const struct mock_answer *a, struct mock_pieces *out)
+static void write_anthropic(const struct mock_request *r, const struct mock_answer *a,
+                            struct mock_pieces *out)
 {
     const char *stop = a->kind == MOCK_TOOL ? "tool_use" : "end_turn";
     struct writer w = {r, out};
@@ -291,9 +304,10 @@ static void write_anthropic(const struct mock_request *r, const struct mock_answ
     json_t *message;
 
     (void)io_format(id, sizeof(id), "msg_mock_%s", r->id);
-    message = json_pack("{s:s, s:s, s:s, s:s, s:[], s:n, s:n, s:{s:I, s:i}}", "id", id, "type", "message", "role",
-                        "assistant", "model", r->question.model, "content", "stop_reason", "stop_sequence", "usage",
-                        "input_tokens", (json_int_t)r->input_tokens, "output_tokens", 1);
+    message =
+        json_pack("{s:s, s:s, s:s, s:s, s:[], s:n, s:n, s:{s:I, s:i}}", "id", id, "type", "message", "role",
+                  "assistant", "model", r->question.model, "content", "stop_reason", "stop_sequence", "usage",
+                  "input_tokens", (json_int_t)r->input_tokens, "output_tokens", 1);
     if (!r->stream) {
         (void)json_array_append_new(json_object_get(message, "content"), anthropic_block(r, a, false));
         (void)json_object_set_new(message, "stop_reason", json_string(stop));
@@ -311,8 +325,8 @@ static void write_anthropic(const struct mock_request *r, const struct mock_answ
     } else {
         CLEANUP_FREE char *input = input_text(a);
         put_event(out, "content_block_delta",
-                  json_pack("{s:s, s:i, s:{s:s, s:s}}", "type", "content_block_delta", "index", 0, "delta", "type",
-                            "input_json_delta", "partial_json", input));
+                  json_pack("{s:s, s:i, s:{s:s, s:s}}", "type", "content_block_delta", "index", 0, "delta",
+                            "type", "input_json_delta", "partial_json", input));
     }
     put_event(out, "content_block_stop", json_pack("{s:s, s:i}", "type", "content_block_stop", "index", 0));
     put_event(out, "message_delta",
@@ -326,11 +340,14 @@ static json_t *openai_usage(const struct mock_request *r, const struct mock_answ
     json_int_t in = (json_int_t)r->input_tokens, out = (json_int_t)output_tokens(a);
 
     if (r->endpoint == ENDPOINT_RESPONSES)
-        return json_pack("{s:I, s:I, s:I}", "input_tokens", in, "output_tokens", out, "total_tokens", in + out);
-    return json_pack("{s:I, s:I, s:I}", "prompt_tokens", in, "completion_tokens", out, "total_tokens", in + out);
+        return json_pack("{s:I, s:I, s:I}", "input_tokens", in, "output_tokens", out, "total_tokens",
+                         in + out);
+    return json_pack("{s:I, s:I, s:I}", "prompt_tokens", in, "completion_tokens", out, "total_tokens",
+                     in + out);
 }
 
-/* A chat.completion or text_completion envelope with one choice (consumed). `created` is fixed: answers are deterministic. */
+/* A chat.completion or text_completion envelope with one choice (consumed). `created` is fixed: answers are
+ * deterministic. */
 static json_t *openai_doc(const struct mock_request *r, bool chunk, json_t *choice)
 {
     bool chat = r->endpoint == ENDPOINT_CHAT;
@@ -338,7 +355,7 @@ static json_t *openai_doc(const struct mock_request *r, bool chunk, json_t *choi
 
     (void)io_format(id, sizeof(id), "%s-mock-%s", chat ? "chatcmpl" : "cmpl", r->id);
     return json_pack("{s:s, s:s, s:i, s:s, s:[o]}", "id", id, "object",
-                     !chat  ? "text_completion"
+                     !chat   ? "text_completion"
                      : chunk ? "chat.completion.chunk"
                              : "chat.completion",
                      "created", 0, "model", r->question.model, "choices", choice);
@@ -350,21 +367,23 @@ static json_t *chat_tool_calls(const struct mock_request *r, const struct mock_a
     char id[40];
 
     (void)io_format(id, sizeof(id), "call_mock_%s", r->id);
-    return json_pack("[{s:i, s:s, s:s, s:{s:s, s:s}}]", "index", 0, "id", id, "type", "function", "function", "name",
-                     a->tool, "arguments", input);
+    return json_pack("[{s:i, s:s, s:s, s:{s:s, s:s}}]", "index", 0, "id", id, "type", "function", "function",
+                     "name", a->tool, "arguments", input);
 }
 
 static void put_openai_delta(void *arg, json_t *text)
 {
     struct writer *w = arg;
-    json_t *choice = w->r->endpoint == ENDPOINT_CHAT
-                         ? json_pack("{s:i, s:{s:o}, s:n}", "index", 0, "delta", "content", text, "finish_reason")
-                         : json_pack("{s:i, s:o, s:n}", "index", 0, "text", text, "finish_reason");
+    json_t *choice =
+        w->r->endpoint == ENDPOINT_CHAT
+            ? json_pack("{s:i, s:{s:o}, s:n}", "index", 0, "delta", "content", text, "finish_reason")
+            : json_pack("{s:i, s:o, s:n}", "index", 0, "text", text, "finish_reason");
 
     put_event(w->out, NULL, openai_doc(w->r, true, choice));
 }
 
-static void write_openai_stream(const struct mock_request *r, const struct mock_answer *a, struct mock_pieces *out)
+static void write_openai_stream(const struct mock_request *r, const struct mock_answer *a,
+                                struct mock_pieces *out)
 {
     bool chat = r->endpoint == ENDPOINT_CHAT;
     const char *finish = a->kind == MOCK_TOOL ? "tool_calls" : "stop";
@@ -382,10 +401,11 @@ static void write_openai_stream(const struct mock_request *r, const struct mock_
                                        chat_tool_calls(r, a), "finish_reason")));
     else
         each_part(a, put_openai_delta, &w);
-    put_event(out, NULL,
-              openai_doc(r, true,
-                         chat ? json_pack("{s:i, s:{}, s:s}", "index", 0, "delta", "finish_reason", finish)
-                              : json_pack("{s:i, s:s, s:s}", "index", 0, "text", "", "finish_reason", finish)));
+    put_event(
+        out, NULL,
+        openai_doc(r, true,
+                   chat ? json_pack("{s:i, s:{}, s:s}", "index", 0, "delta", "finish_reason", finish)
+                        : json_pack("{s:i, s:s, s:s}", "index", 0, "text", "", "finish_reason", finish)));
     if (r->stream_usage) {
         json_t *last = openai_doc(r, true, json_null());
         (void)json_array_clear(json_object_get(last, "choices"));
@@ -407,8 +427,8 @@ static void write_openai(const struct mock_request *r, const struct mock_answer 
     if (r->endpoint == ENDPOINT_COMPLETIONS)
         choice = json_pack("{s:i, s:o, s:s}", "index", 0, "text", whole_text(a), "finish_reason", finish);
     else if (a->kind == MOCK_TOOL)
-        choice = json_pack("{s:i, s:{s:s, s:n, s:o}, s:s}", "index", 0, "message", "role", "assistant", "content",
-                           "tool_calls", chat_tool_calls(r, a), "finish_reason", finish);
+        choice = json_pack("{s:i, s:{s:s, s:n, s:o}, s:s}", "index", 0, "message", "role", "assistant",
+                           "content", "tool_calls", chat_tool_calls(r, a), "finish_reason", finish);
     else
         choice = json_pack("{s:i, s:{s:s, s:o}, s:s}", "index", 0, "message", "role", "assistant", "content",
                            whole_text(a), "finish_reason", finish);
@@ -436,27 +456,30 @@ static void write_response(const struct mock_request *r, const struct mock_answe
     (void)io_format(id, sizeof(id), "resp_mock_%s", r->id);
     (void)io_format(call, sizeof(call), "call_mock_%s", r->id);
     if (a->kind == MOCK_TOOL)
-        item = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", "function_call", "id", call, "call_id", call, "name",
-                         a->tool, "arguments", input);
+        item = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", "function_call", "id", call, "call_id", call,
+                         "name", a->tool, "arguments", input);
     else
         item = json_pack("{s:s, s:s, s:s, s:s, s:[{s:s, s:[], s:o}]}", "type", "message", "id", id, "role",
-                         "assistant", "status", "completed", "content", "type", "output_text", "annotations", "text",
-                         whole_text(a));
-    doc = json_pack("{s:s, s:s, s:i, s:s, s:s, s:[O], s:o}", "id", id, "object", "response", "created_at", 0, "status",
-                    "completed", "model", r->question.model, "output", item, "usage", openai_usage(r, a));
+                         "assistant", "status", "completed", "content", "type", "output_text", "annotations",
+                         "text", whole_text(a));
+    doc = json_pack("{s:s, s:s, s:i, s:s, s:s, s:[O], s:o}", "id", id, "object", "response", "created_at", 0,
+                    "status", "completed", "model", r->question.model, "output", item, "usage",
+                    openai_usage(r, a));
     if (!r->stream) {
         json_decref(item);
         put_doc(out, doc);
         return;
     }
     put_event(out, "response.created",
-              json_pack("{s:s, s:{s:s, s:s, s:s, s:[]}}", "type", "response.created", "response", "id", id, "object",
-                        "response", "status", "in_progress", "output"));
+              json_pack("{s:s, s:{s:s, s:s, s:s, s:[]}}", "type", "response.created", "response", "id", id,
+                        "object", "response", "status", "in_progress", "output"));
     if (a->kind == MOCK_TEXT)
         each_part(a, put_response_delta, &w);
-    put_event(out, "response.output_item.done",
-              json_pack("{s:s, s:i, s:o}", "type", "response.output_item.done", "output_index", 0, "item", item));
-    put_event(out, "response.completed", json_pack("{s:s, s:o}", "type", "response.completed", "response", doc));
+    put_event(
+        out, "response.output_item.done",
+        json_pack("{s:s, s:i, s:o}", "type", "response.output_item.done", "output_index", 0, "item", item));
+    put_event(out, "response.completed",
+              json_pack("{s:s, s:o}", "type", "response.completed", "response", doc));
 }
 
 /* A unit-free vector derived from the request's hash: deterministic, and different for different texts. */
@@ -467,9 +490,10 @@ static void write_embedding(const struct mock_request *r, struct mock_pieces *ou
 
     for (int i = 0; i < EMBEDDING_SIZE; i++, h >>= 8)
         (void)json_array_append_new(vector, json_real((double)(h & 255) / 255.0));
-    put_doc(out, json_pack("{s:s, s:[{s:s, s:i, s:o}], s:s, s:{s:I, s:I}}", "object", "list", "data", "object",
-                           "embedding", "index", 0, "embedding", vector, "model", r->question.model, "usage",
-                           "prompt_tokens", (json_int_t)r->input_tokens, "total_tokens", (json_int_t)r->input_tokens));
+    put_doc(out, json_pack("{s:s, s:[{s:s, s:i, s:o}], s:s, s:{s:I, s:I}}", "object", "list", "data",
+                           "object", "embedding", "index", 0, "embedding", vector, "model", r->question.model,
+                           "usage", "prompt_tokens", (json_int_t)r->input_tokens, "total_tokens",
+                           (json_int_t)r->input_tokens));
 }
 
 void mock_api_write(const struct mock_request *r, const struct mock_answer *a, struct mock_pieces *out)
@@ -493,8 +517,8 @@ void mock_api_write(const struct mock_request *r, const struct mock_answer *a, s
         write_embedding(r, out);
         break;
     case ENDPOINT_MODELS:
-        put_doc(out, json_pack("{s:s, s:[{s:s, s:s, s:i, s:s}]}", "object", "list", "data", "id", "mock", "object",
-                               "model", "created", 0, "owned_by", "ironclaw"));
+        put_doc(out, json_pack("{s:s, s:[{s:s, s:s, s:i, s:s}]}", "object", "list", "data", "id", "mock",
+                               "object", "model", "created", 0, "owned_by", "ironclaw"));
         break;
     }
 }

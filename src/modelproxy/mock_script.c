@@ -11,10 +11,10 @@
 enum { GROUPS = 10 };
 
 struct rule {
-    char *match;      /* NULL: no such condition */
-    regex_t *regex;   /* NULL: no such condition */
-    char *after_tool; /* NULL: no such condition; "*" any tool */
-    bool unoffered;   /* a tool call although the request does not offer that tool */
+    char *match;               /* NULL: no such condition */
+    regex_t *regex;            /* NULL: no such condition */
+    char *after_tool;          /* NULL: no such condition; "*" any tool */
+    bool unoffered;            /* a tool call although the request does not offer that tool */
     struct mock_answer answer; /* with its placeholders */
 };
 
@@ -23,7 +23,8 @@ struct mock_script {
     size_t n;
 };
 
-/* What the mock provider does without a script: enough to drive the built-in agent through all of its tools. */
+/* What the mock provider does without a script: enough to drive the built-in agent through all of its tools.
+ */
 static const char builtin[] =
     "[{\"after_tool\":\"*\",\"reply\":\"The tool ${tool} answered: ${result}\"},"
     "{\"regex\":\"^run: *(.+)$\",\"tool\":{\"name\":\"shell\",\"input\":{\"command\":\"${1}\"}}},"
@@ -96,14 +97,16 @@ static int load_error(struct mock_answer *a, json_t *error, struct err *e)
     const char *key;
     json_t *value;
 
-    json_object_foreach(error, key, value) {
+    json_object_foreach(error, key, value)
+    {
         if (!known_key(key, keys, ARRAY_LEN(keys)))
             return err_set(e, EINVAL, "error has the unknown key %.64s", key);
     }
     if (status < 400 || status > 599)
         return err_set(e, EINVAL, "error needs a status from 400 to 599");
     if ((message && !json_is_string(message)) ||
-        (retry && (!json_is_integer(retry) || json_integer_value(retry) < 0 || json_integer_value(retry) > 86400)))
+        (retry &&
+         (!json_is_integer(retry) || json_integer_value(retry) < 0 || json_integer_value(retry) > 86400)))
         return err_set(e, EINVAL, "error's message must be a string, its retry_after 0 to 86400 seconds");
     a->kind = MOCK_ERROR;
     a->status = (unsigned)status;
@@ -148,12 +151,13 @@ static int load_rule(struct rule *r, json_t *doc, struct err *e)
 
     if (!json_is_object(doc))
         return err_set(e, EINVAL, "it is not a map");
-    json_object_foreach(doc, key, value) {
+    json_object_foreach(doc, key, value)
+    {
         if (!known_key(key, rule_keys, ARRAY_LEN(rule_keys)))
             return err_set(e, EINVAL, "unknown key %.64s", key);
     }
-    if ((match && !json_is_string(match)) || (regex && !json_is_string(regex)) || (after && !json_is_string(after)) ||
-        !!match + !!regex + !!after > 1)
+    if ((match && !json_is_string(match)) || (regex && !json_is_string(regex)) ||
+        (after && !json_is_string(after)) || !!match + !!regex + !!after > 1)
         return err_set(e, EINVAL, "it may have one of match, regex, after_tool, and that is a string");
     if (match)
         r->match = x_strdup(json_string_value(match));
@@ -251,7 +255,8 @@ static bool placeholder(const struct filling *f, const char *name, size_t len, c
 {
     const struct {
         const char *name, *value;
-    } words[] = {{"text", f->q->text}, {"result", f->q->result}, {"tool", f->q->tool}, {"model", f->q->model}};
+    } words[] = {
+        {"text", f->q->text}, {"result", f->q->result}, {"tool", f->q->tool}, {"model", f->q->model}};
 
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (strlen(words[i].name) == len && !memcmp(words[i].name, name, len)) {
@@ -309,13 +314,15 @@ static json_t *fill_json(const struct filling *f, const json_t *v)
     }
     case JSON_OBJECT:
         out = json_object();
-        json_object_foreach((json_t *)(uintptr_t)v, key, item) {
+        json_object_foreach((json_t *)(uintptr_t)v, key, item)
+        {
             (void)json_object_set_new(out, key, fill_json(f, item));
         }
         return out;
     case JSON_ARRAY:
         out = json_array();
-        json_array_foreach(v, i, item) {
+        json_array_foreach(v, i, item)
+        {
             (void)json_array_append_new(out, fill_json(f, item));
         }
         return out;
@@ -329,7 +336,8 @@ static bool offered(const struct mock_question *q, const char *tool)
     const json_t *name;
     size_t i;
 
-    json_array_foreach(q->tools, i, name) {
+    json_array_foreach(q->tools, i, name)
+    {
         if (json_is_string(name) && !strcmp(json_string_value(name), tool))
             return true;
     }
@@ -380,5 +388,6 @@ void mock_script_answer(const struct mock_script *s, const struct mock_question 
     }
     a->kind = MOCK_ERROR;
     a->status = 500;
-    a->message = x_strdup("no rule of the mock script matches this request: add one without a condition at its end");
+    a->message =
+        x_strdup("no rule of the mock script matches this request: add one without a condition at its end");
 }

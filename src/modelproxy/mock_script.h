@@ -1,9 +1,10 @@
 /*
- * mock_script.h - the script of the mock provider: an ordered list of rules; the first that matches answers. Pure.
+ * mock_script.h - the script of the mock provider: an ordered list of rules; the first that matches answers.
+ * Pure.
  *
- * A rule has at most one condition (`match` substring, `regex`, `after_tool`) and exactly one action (`reply`,
- * `chunks`, `tool`, `error`). See docs/mock-provider.md for the format. Without a script the built-in one is used,
- * which is written in the same rules.
+ * A rule has at most one condition (`match` substring, `regex`, `after_tool`) and exactly one action
+ * (`reply`, `chunks`, `tool`, `error`). See docs/mock-provider.md for the format. Without a script the
+ * built-in one is used, which is written in the same rules.
  */
 #pragma once
 #include <jansson.h>
@@ -16,7 +17,8 @@ enum { MOCK_RULES_MAX = 256, MOCK_CHUNKS_MAX = 256, MOCK_DELAY_MAX_MS = 60000, M
 
 struct mock_script;
 
-/* What a rule looks at: the end of the conversation, whichever API it came through. All strings are never NULL. */
+/* What a rule looks at: the end of the conversation, whichever API it came through. All strings are never
+ * NULL. */
 struct mock_question {
     char *text;    /* the last text the user wrote */
     char *tool;    /* name of the tool whose result comes last; "" when the last message is the user's */
@@ -39,7 +41,8 @@ struct mock_answer {
     uint32_t delay_ms;      /* before each streamed chunk */
 };
 
-/* Takes a parsed script (borrowed; a list, or NULL for the built-in one). Returns NULL with e naming rule and key. */
+/* Takes a parsed script (borrowed; a list, or NULL for the built-in one). Returns NULL with e naming rule and
+ * key. */
 struct mock_script *mock_script_new(const json_t *doc, struct err *e);
 void mock_script_free(struct mock_script *s);
 

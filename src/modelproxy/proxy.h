@@ -6,8 +6,8 @@
  *   call.c       one request from its first byte to its audit record; the buffer between source and client
  *   upstream_client.c, mock.c   the two sources of answers
  *
- * Ownership: a session is referenced by its connections, a connection by its current call. A session that ended stays
- * in memory (unlinked) until its last connection is gone.
+ * Ownership: a session is referenced by its connections, a connection by its current call. A session that
+ * ended stays in memory (unlinked) until its last connection is gone.
  */
 #pragma once
 #include <microhttpd.h>
@@ -79,8 +79,9 @@ struct proxy {
 
 /* ---- session.c ---- */
 /* Registers or replaces. Takes both descriptors, also on failure. */
-int session_register(struct proxy *p, const char *id, const char *provider, const char *model, uint32_t per_minute,
-                     uint32_t concurrency, uint64_t budget, uint64_t used, const int fds[2], struct err *e);
+int session_register(struct proxy *p, const char *id, const char *provider, const char *model,
+                     uint32_t per_minute, uint32_t concurrency, uint64_t budget, uint64_t used,
+                     const int fds[2], struct err *e);
 void session_end(struct proxy *p, const char *id);
 void session_end_all(struct proxy *p);
 /* The connection of a descriptor, or NULL. */

@@ -1,9 +1,10 @@
 /*
  * session.c - registered sessions, their listeners, their connections.
  *
- * The listeners were made inside the sandbox by its launcher, before untrusted code ran; so whoever connects to one is
- * that session, and no other proof is needed. A session has at most CONNECTIONS_PER_SESSION connections: beyond that
- * its listeners are simply not read, further clients wait in the kernel's bounded backlog, and nobody else notices.
+ * The listeners were made inside the sandbox by its launcher, before untrusted code ran; so whoever connects
+ * to one is that session, and no other proof is needed. A session has at most CONNECTIONS_PER_SESSION
+ * connections: beyond that its listeners are simply not read, further clients wait in the kernel's bounded
+ * backlog, and nobody else notices.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -143,7 +144,8 @@ static int provider_kind(const struct proxy *p, const char *name, enum provider_
     if (!text && !strcmp(name, "mock"))
         text = "mock";
     if (!text)
-        return err_set(e, ENOENT, "there is no provider %s: add it to \"providers\" in the configuration", name);
+        return err_set(e, ENOENT, "there is no provider %s: add it to \"providers\" in the configuration",
+                       name);
     if (!strcmp(text, "mock"))
         *kind = PROVIDER_MOCK;
     else if (!strcmp(text, "anthropic"))
@@ -155,11 +157,12 @@ static int provider_kind(const struct proxy *p, const char *name, enum provider_
     return 0;
 }
 
-int session_register(struct proxy *p, const char *id, const char *provider, const char *model, uint32_t per_minute,
-                     uint32_t concurrency, uint64_t budget, uint64_t used, const int fds[2], struct err *e)
+int session_register(struct proxy *p, const char *id, const char *provider, const char *model,
+                     uint32_t per_minute, uint32_t concurrency, uint64_t budget, uint64_t used,
+                     const int fds[2], struct err *e)
 {
     struct session **at = bucket(p, id), *s = *at;
-    enum provider_kind kind;
+    enum provider_kind kind = PROVIDER_MOCK;
 
     if (provider_kind(p, provider, &kind, e) < 0) {
         (void)close(fds[0]);
@@ -237,7 +240,8 @@ void session_end_all(struct proxy *p)
     }
 }
 
-/* The client has shut down its sending side, everything it sent was read, and still that was no whole request. */
+/* The client has shut down its sending side, everything it sent was read, and still that was no whole
+ * request. */
 static bool half_closed(const struct conn *c)
 {
     char byte;

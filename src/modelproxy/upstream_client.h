@@ -1,7 +1,8 @@
 /*
  * upstream_client.h - asks the upstream process for an answer and feeds it to the call.
  *
- * While the link is down (upstream is started on demand) a request waits up to UPSTREAM_WAIT_S, then gets 503.
+ * While the link is down (upstream is started on demand) a request waits up to UPSTREAM_WAIT_S, then gets
+ * 503.
  */
 #pragma once
 #include "modelproxy/call.h"

@@ -1,10 +1,11 @@
 /*
  * usage.h - how many tokens an answer cost, read from the answer as it streams by. Pure.
  *
- * Anthropic and OpenAI put a "usage" object at the top of a JSON answer, inside "message" or "response" of an event,
- * or at the top of one; its counters are cumulative, so the greatest value seen is the value. Cached input counts as
- * input. A JSON answer is kept (up to USAGE_JSON_MAX) until it ends; of an event stream only the current event is.
- * When an answer names no usage, bytes / 4 is taken: an estimate, and never zero for a call that was answered.
+ * Anthropic and OpenAI put a "usage" object at the top of a JSON answer, inside "message" or "response" of an
+ * event, or at the top of one; its counters are cumulative, so the greatest value seen is the value. Cached
+ * input counts as input. A JSON answer is kept (up to USAGE_JSON_MAX) until it ends; of an event stream only
+ * the current event is. When an answer names no usage, bytes / 4 is taken: an estimate, and never zero for a
+ * call that was answered.
  */
 #pragma once
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /*
- * keys.c - provider keys. The vault has them; this process asks for one when a request needs it, keeps it in locked
- * memory for KEY_KEPT_S, so that a busy agent does not cost the vault a question per call and a replaced key is
- * noticed within a minute, and wipes it.
+ * keys.c - provider keys. The vault has them; this process asks for one when a request needs it, keeps it in
+ * locked memory for KEY_KEPT_S, so that a busy agent does not cost the vault a question per call and a
+ * replaced key is noticed within a minute, and wipes it.
  */
 #include <errno.h>
 #include <string.h>
@@ -84,7 +84,8 @@ static void on_key(void *arg, bool ok, bool more, struct wire_in *in, int *fds, 
             if (bytes[i] <= 0x20 || bytes[i] > 0x7e)
                 code = EINVAL;
         if (len == 0 || code != 0)
-            (void)err_set(&e, EINVAL, "the key of provider %s holds characters that no key has: set it again", k->provider);
+            (void)err_set(&e, EINVAL, "the key of provider %s holds characters that no key has: set it again",
+                          k->provider);
         else if (!(k->secret = secret_new(bytes, len)))
             (void)err_set(&e, ENOMEM, "there is no memory for the key of provider %s", k->provider);
     }

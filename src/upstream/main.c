@@ -1,6 +1,7 @@
 /*
- * main.c - the upstream process: the only one with provider keys in use and the only one with the network. What it
- * sends was parsed by the model proxy, what it answers was redacted here; it parses nothing of a sandbox.
+ * main.c - the upstream process: the only one with provider keys in use and the only one with the network.
+ * What it sends was parsed by the model proxy, what it answers was redacted here; it parses nothing of a
+ * sandbox.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +30,25 @@ static void on_proxy_down(void *ctx)
 /* What the resolver and the TLS library read. A path that does not exist on this host is skipped. */
 static int seal(struct upstream *u, struct err *e)
 {
-    static const char *const wanted[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf",
-                                         "/etc/gai.conf", "/etc/services", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
-                                         "/usr/share/ca-certificates", "/usr/lib/ssl", "/usr/local/share/ca-certificates",
-                                         "/run/systemd/resolve", "/run/resolvconf", "/lib", "/usr/lib"};
+    static const char *const wanted[] = {"/etc/resolv.conf",
+                                         "/etc/hosts",
+                                         "/etc/nsswitch.conf",
+                                         "/etc/host.conf",
+                                         "/etc/gai.conf",
+                                         "/etc/services",
+                                         "/etc/ssl",
+                                         "/etc/pki",
+                                         "/etc/ca-certificates",
+                                         "/usr/share/ca-certificates",
+                                         "/usr/lib/ssl",
+                                         "/usr/local/share/ca-certificates",
+                                         "/run/systemd/resolve",
+                                         "/run/resolvconf",
+                                         "/lib",
+                                         "/usr/lib"};
     struct seal_path paths[ARRAY_LEN(wanted)];
-    struct seal_profile profile = {.groups = SEAL_BASE | SEAL_FILES | SEAL_CONNECT | SEAL_THREADS, .paths = paths};
+    struct seal_profile profile = {.groups = SEAL_BASE | SEAL_FILES | SEAL_CONNECT | SEAL_THREADS,
+                                   .paths = paths};
 
     for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
         if (access(wanted[i], R_OK) == 0)

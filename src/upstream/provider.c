@@ -27,9 +27,11 @@ int provider_find(const json_t *config, const char *name, struct provider *p, st
     const char *url = json_string_value(json_object_get(entry, "url"));
 
     if (!kind || !url)
-        return err_set(e, ENOENT, "there is no provider %s: add it to \"providers\" in the configuration", name);
-    *p = (struct provider){
-        .url = url, .anthropic = !strcmp(kind, "anthropic"), .plain = !strncmp(url, "http://", strlen("http://"))};
+        return err_set(e, ENOENT, "there is no provider %s: add it to \"providers\" in the configuration",
+                       name);
+    *p = (struct provider){.url = url,
+                           .anthropic = !strcmp(kind, "anthropic"),
+                           .plain = !strncmp(url, "http://", strlen("http://"))};
     if (!p->plain && strncmp(url, "https://", strlen("https://")) != 0)
         return err_set(e, EINVAL, "the URL of provider %s must start with https://", name);
     if (!p->anthropic && strcmp(kind, "openai") != 0)

@@ -8,7 +8,8 @@
 
 /* ---- patterns ---- */
 
-/* Bytes that all patterns of one key need at most; see the loops below: 1 + 8 + 4 + 12 + 12 + 6 + 6 times the key. */
+/* Bytes that all patterns of one key need at most; see the loops below: 1 + 8 + 4 + 12 + 12 + 6 + 6 times the
+ * key. */
 static size_t arena_size(size_t len)
 {
     return 49 * len + 256;
@@ -39,10 +40,11 @@ static void end_pattern(struct secret *s, size_t from)
 }
 
 /*
- * What base64 makes of the key when `shift` (0-2) bytes come before it in its group: the characters that depend on
- * the key alone.
+ * What base64 makes of the key when `shift` (0-2) bytes come before it in its group: the characters that
+ * depend on the key alone.
  */
-static void base64_pattern(struct secret *s, const uint8_t *key, size_t len, size_t shift, const char *alphabet)
+static void base64_pattern(struct secret *s, const uint8_t *key, size_t len, size_t shift,
+                           const char *alphabet)
 {
     size_t from = s->used, bits = len * 8, at = shift == 0 ? 0 : shift == 1 ? 4 : 2;
 
@@ -55,7 +57,8 @@ static void base64_pattern(struct secret *s, const uint8_t *key, size_t len, siz
     end_pattern(s, from);
 }
 
-static void hex_pattern(struct secret *s, const uint8_t *key, size_t len, const char *prefix, const char *digits)
+static void hex_pattern(struct secret *s, const uint8_t *key, size_t len, const char *prefix,
+                        const char *digits)
 {
     size_t from = s->used;
 
@@ -183,7 +186,8 @@ void redactor_free(struct redactor *r)
     memset(r, 0, sizeof(*r));
 }
 
-/* Length of the longest pattern at p; *partial: the bytes up to the end may be the beginning of a longer one. */
+/* Length of the longest pattern at p; *partial: the bytes up to the end may be the beginning of a longer one.
+ */
 static size_t match(const struct redactor *r, const uint8_t *p, size_t left, bool *partial)
 {
     size_t best = 0;
@@ -205,8 +209,10 @@ static size_t match(const struct redactor *r, const uint8_t *p, size_t left, boo
     return best;
 }
 
-/* Gives out all of p[len] except a tail that may be the beginning of a pattern; returns how much it dealt with. */
-static size_t scan(const struct redactor *r, const uint8_t *p, size_t len, bool last, redact_out out, void *arg)
+/* Gives out all of p[len] except a tail that may be the beginning of a pattern; returns how much it dealt
+ * with. */
+static size_t scan(const struct redactor *r, const uint8_t *p, size_t len, bool last, redact_out out,
+                   void *arg)
 {
     size_t start = 0, i = 0;
 

@@ -1,13 +1,13 @@
 /*
  * redact.h - keeps provider keys out of answers, while they stream. Pure (no I/O).
  *
- * A secret is turned once into patterns: the key as it is and every spelling in which software commonly repeats it:
- * base64 (both alphabets, at each of the three alignments inside a longer text), hexadecimal, JSON escapes, percent
- * encoding. Wherever a pattern occurs in the stream, REDACTED stands instead.
+ * A secret is turned once into patterns: the key as it is and every spelling in which software commonly
+ * repeats it: base64 (both alphabets, at each of the three alignments inside a longer text), hexadecimal,
+ * JSON escapes, percent encoding. Wherever a pattern occurs in the stream, REDACTED stands instead.
  *
- * The stream may be cut anywhere. The invariant: what is held back is always a proper prefix of some pattern, so at
- * most (longest pattern - 1) bytes, and nothing at all in ordinary text. The output does not depend on the cuts.
- * At each position the longest pattern wins.
+ * The stream may be cut anywhere. The invariant: what is held back is always a proper prefix of some pattern,
+ * so at most (longest pattern - 1) bytes, and nothing at all in ordinary text. The output does not depend on
+ * the cuts. At each position the longest pattern wins.
  */
 #pragma once
 #include <stdbool.h>

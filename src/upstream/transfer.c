@@ -3,9 +3,9 @@
  *
  *     asked for the key -> handed to libcurl -> head, data, end to the model proxy
  *
- * The request is built from the allowlisted parts only. The body is read from the sealed memfd as libcurl wants it.
- * Whatever comes back passes the redactor, which knows every key this process knows. Callbacks of libcurl never free
- * a transfer; that happens from our own events.
+ * The request is built from the allowlisted parts only. The body is read from the sealed memfd as libcurl
+ * wants it. Whatever comes back passes the redactor, which knows every key this process knows. Callbacks of
+ * libcurl never free a transfer; that happens from our own events.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -211,7 +211,8 @@ static void take_header(struct transfer *t, const char *line, size_t len)
         (void)io_format(t->answer_type, sizeof(t->answer_type), "%s", text);
     else if (!strcasecmp(name, "content-encoding") && strcasecmp(text, "identity") != 0)
         t->compressed = true;
-    else if (passes_back(name) && !io_format(t->answer_extra + used, sizeof(t->answer_extra) - used, "%s: %s\n", name, text))
+    else if (passes_back(name) &&
+             !io_format(t->answer_extra + used, sizeof(t->answer_extra) - used, "%s: %s\n", name, text))
         t->answer_extra[used] = 0;
 }
 
@@ -256,7 +257,8 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
     return size * n;
 }
 
-/* The last word on where a connection may go: plain HTTP only to this very machine, whatever the name resolved to. */
+/* The last word on where a connection may go: plain HTTP only to this very machine, whatever the name
+ * resolved to. */
 static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
     struct transfer *t = arg;
@@ -318,7 +320,8 @@ static bool add_client_headers(struct transfer *t)
 
 static void add_key(struct transfer *t, const struct secret *s)
 {
-    char *line = x_asprintf(t->where.anthropic ? "x-api-key: %s" : "Authorization: Bearer %s", (const char *)s->bytes);
+    char *line =
+        x_asprintf(t->where.anthropic ? "x-api-key: %s" : "Authorization: Bearer %s", (const char *)s->bytes);
 
     add_header(t, line);
     explicit_bzero(line, strlen(line));
@@ -445,8 +448,9 @@ bool transfer_request(void *ctx, const struct link_req *req, struct wire_in *in)
     wire_get_str(in, t->accept, sizeof(t->accept));
     t->extra = wire_get_strdup(in, 4096);
     t->path = allow_path(path);
-    if (!wire_in_done(in) || !t->path || strcmp(t->path->path, path) != 0 || strcmp(t->path->method, method) != 0 ||
-        !allow_header_value(t->content_type, 255) || !allow_header_value(t->accept, 255)) {
+    if (!wire_in_done(in) || !t->path || strcmp(t->path->path, path) != 0 ||
+        strcmp(t->path->method, method) != 0 || !allow_header_value(t->content_type, 255) ||
+        !allow_header_value(t->accept, 255)) {
         transfer_free(t);
         return false; /* the model proxy never sends this */
     }
@@ -470,10 +474,13 @@ static void on_finished(struct transfer *t, CURLcode code)
         reply_end(t, 0, "");
     } else {
         if (t->compressed)
-            (void)io_format(text, sizeof(text), "provider %s compressed its answer, which nobody asked for", t->provider);
-        else if (t->refused_address)
-            (void)io_format(text, sizeof(text), "provider %s is reached over plain HTTP, which is for loopback addresses only: use https://",
+            (void)io_format(text, sizeof(text), "provider %s compressed its answer, which nobody asked for",
                             t->provider);
+        else if (t->refused_address)
+            (void)io_format(
+                text, sizeof(text),
+                "provider %s is reached over plain HTTP, which is for loopback addresses only: use https://",
+                t->provider);
         else
             (void)snprintf(text, sizeof(text), "cannot get an answer from provider %s: %s", t->provider,
                            *t->error ? t->error : curl_easy_strerror(code));
@@ -523,7 +530,8 @@ bool transfer_cancel(void *ctx, const struct link_req *req, struct wire_in *in)
 static void set_paused(struct transfer *t)
 {
     if (t->easy)
-        (void)curl_easy_pause(t->easy, t->paused_by_proxy || t->paused_by_backlog ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+        (void)curl_easy_pause(t->easy,
+                              t->paused_by_proxy || t->paused_by_backlog ? CURLPAUSE_RECV : CURLPAUSE_CONT);
 }
 
 bool transfer_pause(void *ctx, const struct link_req *req, struct wire_in *in)
@@ -586,7 +594,8 @@ static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void 
 {
     struct upstream *u = arg;
     struct event *ev = socket_arg;
-    short flags = (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
+    short flags =
+        (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
 
     (void)easy;
     if (ev)

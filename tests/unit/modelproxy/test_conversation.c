@@ -1,4 +1,5 @@
-/* The agent's conversation: roles alternate, tool calls keep their results, old turns go first; cleaning of text. */
+/* The agent's conversation: roles alternate, tool calls keep their results, old turns go first; cleaning of
+ * text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -67,11 +68,13 @@ static void trimming_drops_whole_turns_and_never_tears_a_call_from_its_result(vo
     for (int i = 0; i < 10; i++) {
         conversation_user(&c, big);
         conversation_blocks(&c, json_pack("[{s:s,s:s}]", "type", "tool_use", "id", "t"));
-        conversation_results(&c, json_pack("[{s:s,s:s,s:s}]", "type", "tool_result", "tool_use_id", "t", "content", "r"));
+        conversation_results(
+            &c, json_pack("[{s:s,s:s,s:s}]", "type", "tool_result", "tool_use_id", "t", "content", "r"));
         conversation_blocks(&c, json_pack("[{s:s,s:s}]", "type", "text", "text", "ok"));
         conversation_trim(&c);
         assert_int_equal(json_array_size(c.messages) % 4, 0);
-        assert_string_equal(json_string_value(json_object_get(json_array_get(content(&c, 0), 0), "type")), "text");
+        assert_string_equal(json_string_value(json_object_get(json_array_get(content(&c, 0), 0), "type")),
+                            "text");
         assert_true(json_dumpb(c.messages, NULL, 0, JSON_COMPACT) <= CONVERSATION_MAX);
     }
     assert_int_equal(json_array_size(c.messages), 20);
@@ -101,10 +104,16 @@ static void text_becomes_valid_utf8_whatever_the_bytes(void **state)
         size_t len;
         const char *out;
     } cases[] = {
-        {"plain", 5, "plain"},           {"a\0b", 3, "a?b"},          {"\xff\xfe", 2, "??"},
-        {"\xc3\xa4", 2, "\xc3\xa4"},     {"\xc3", 1, "?"},            {"\xc0\xaf", 2, "??"},
-        {"\xed\xa0\x80", 3, "???"},      {"\xf0\x9f\x98\x80", 4, "\xf0\x9f\x98\x80"},
-        {"\xf4\x90\x80\x80", 4, "????"}, {"\xe0\x80\x80", 3, "???"},
+        {"plain", 5, "plain"},
+        {"a\0b", 3, "a?b"},
+        {"\xff\xfe", 2, "??"},
+        {"\xc3\xa4", 2, "\xc3\xa4"},
+        {"\xc3", 1, "?"},
+        {"\xc0\xaf", 2, "??"},
+        {"\xed\xa0\x80", 3, "???"},
+        {"\xf0\x9f\x98\x80", 4, "\xf0\x9f\x98\x80"},
+        {"\xf4\x90\x80\x80", 4, "????"},
+        {"\xe0\x80\x80", 3, "???"},
     };
 
     (void)state;
@@ -116,7 +125,9 @@ static void text_becomes_valid_utf8_whatever_the_bytes(void **state)
 
 static void a_cut_is_said_and_never_splits_a_character(void **state)
 {
-    CLEANUP_FREE char *got = text_clean("aaa\xc3\xa4" "bbb", 8, 4);
+    CLEANUP_FREE char *got = text_clean("aaa\xc3\xa4"
+                                        "bbb",
+                                        8, 4);
 
     (void)state;
     assert_string_equal(got, "aaa\n[cut here: 3 of 8 bytes shown]");

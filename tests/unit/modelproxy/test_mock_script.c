@@ -1,4 +1,5 @@
-/* The mock provider's script: which rule answers, placeholders, and that wrong scripts are refused by name. */
+/* The mock provider's script: which rule answers, placeholders, and that wrong scripts are refused by name.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,7 +57,8 @@ static void expect_tool(const char *request, const char *tool, const char *input
 
 static void the_first_rule_that_matches_answers(void **state)
 {
-    static const char script[] = "[{\"match\":\"rain\",\"reply\":\"wet\"},{\"regex\":\"^r[a-z]+$\",\"reply\":\"r\"},{\"reply\":\"else\"}]";
+    static const char script[] = "[{\"match\":\"rain\",\"reply\":\"wet\"},{\"regex\":\"^r[a-z]+$\",\"reply\":"
+                                 "\"r\"},{\"reply\":\"else\"}]";
 
     (void)state;
     expect_text(script, SAY("the rain"), "wet");
@@ -67,32 +69,36 @@ static void the_first_rule_that_matches_answers(void **state)
 static void placeholders_are_filled_once_and_never_looked_at_again(void **state)
 {
     (void)state;
-    expect_text("[{\"regex\":\"^(.)(.*)$\",\"reply\":\"${2}${1} ${text} ${model} ${nope} $ ${\"}]", SAY("a${1}"),
-                "${1}a a${1} mock ${nope} $ ${");
+    expect_text("[{\"regex\":\"^(.)(.*)$\",\"reply\":\"${2}${1} ${text} ${model} ${nope} $ ${\"}]",
+                SAY("a${1}"), "${1}a a${1} mock ${nope} $ ${");
 }
 
 static void the_builtin_script_calls_the_tools_that_are_offered(void **state)
 {
     (void)state;
     expect_tool(SAY_WITH("shell", "run: ls -l | wc"), "shell", "{\"command\":\"ls -l | wc\"}");
-    expect_tool(SAY_WITH("write_file", "write: a/b.txt: x: y"), "write_file", "{\"content\":\"x: y\",\"path\":\"a/b.txt\"}");
+    expect_tool(SAY_WITH("write_file", "write: a/b.txt: x: y"), "write_file",
+                "{\"content\":\"x: y\",\"path\":\"a/b.txt\"}");
     expect_tool(SAY_WITH("read_file", "read: f"), "read_file", "{\"path\":\"f\"}");
     expect_tool(SAY_WITH("list_files", "list: ."), "list_files", "{\"path\":\".\"}");
     expect_tool(SAY_WITH("ask_human", "ask: why?"), "ask_human", "{\"question\":\"why?\"}");
     expect_tool(SAY_WITH("request_change", "need: shell: to run"), "request_change",
                 "{\"document\":{\"tools\":[\"shell\"]},\"kind\":\"tools\",\"reason\":\"to run\"}");
-    expect_text(NULL, SAY("run: ls"), "I would use a tool for 'run', but this conversation does not offer it to me.");
+    expect_text(NULL, SAY("run: ls"),
+                "I would use a tool for 'run', but this conversation does not offer it to me.");
     expect_text(NULL, SAY("hi"), "Hello, this is the mock model. You said: hi");
 }
 
 static void a_tools_result_is_quoted_under_its_name(void **state)
 {
     (void)state;
-    expect_text(NULL,
-                "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":[{\"type\":"
-                "\"tool_use\",\"id\":\"t1\",\"name\":\"shell\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":"
-                "\"tool_result\",\"tool_use_id\":\"t1\",\"content\":[{\"type\":\"text\",\"text\":\"42\"}]}]}]}",
-                "The tool shell answered: 42");
+    expect_text(
+        NULL,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":[{\"type\":"
+        "\"tool_use\",\"id\":\"t1\",\"name\":\"shell\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{"
+        "\"type\":"
+        "\"tool_result\",\"tool_use_id\":\"t1\",\"content\":[{\"type\":\"text\",\"text\":\"42\"}]}]}]}",
+        "The tool shell answered: 42");
 }
 
 static void wrong_scripts_are_refused_with_the_rule_and_the_reason(void **state)
@@ -141,7 +147,8 @@ static void a_script_without_a_matching_rule_says_so(void **state)
 
 static void the_same_request_gives_the_same_bytes_at_every_endpoint(void **state)
 {
-    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"x y\"}],\"input\":\"x\",\"prompt\":\"x\",\"stream\":true}";
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"x "
+                               "y\"}],\"input\":\"x\",\"prompt\":\"x\",\"stream\":true}";
 
     (void)state;
     for (int endpoint = ENDPOINT_MESSAGES; endpoint <= ENDPOINT_MODELS; endpoint++) {

@@ -1,4 +1,5 @@
-/* What passes the model port (paths, headers), what a session may spend, how tokens are counted, how errors look. */
+/* What passes the model port (paths, headers), what a session may spend, how tokens are counted, how errors
+ * look. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,12 +19,25 @@ static const uint64_t second = 1000000000ULL;
 
 static void only_paths_of_the_list_pass_byte_for_byte(void **state)
 {
-    static const char *const good[] = {"/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions",
-                                       "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models",
-                                       "/v1/messages?beta=true"};
-    static const char *const bad[] = {"", "/", "/v1/message", "/v1/messagess", "/v1/messages/", "/v1//messages",
-                                      "/v1/%6dessages", "/V1/messages", "/v1/messages#", "/v1/messages/../models",
-                                      "//v1/messages", "http://h/v1/messages", "v1/messages", " /v1/messages", "?"};
+    static const char *const good[] = {"/v1/messages",         "/v1/messages/count_tokens",
+                                       "/v1/chat/completions", "/v1/completions",
+                                       "/v1/responses",        "/v1/embeddings",
+                                       "/v1/models",           "/v1/messages?beta=true"};
+    static const char *const bad[] = {"",
+                                      "/",
+                                      "/v1/message",
+                                      "/v1/messagess",
+                                      "/v1/messages/",
+                                      "/v1//messages",
+                                      "/v1/%6dessages",
+                                      "/V1/messages",
+                                      "/v1/messages#",
+                                      "/v1/messages/../models",
+                                      "//v1/messages",
+                                      "http://h/v1/messages",
+                                      "v1/messages",
+                                      " /v1/messages",
+                                      "?"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
@@ -132,12 +146,15 @@ static void tokens_are_read_from_every_kind_of_answer(void **state)
 {
     (void)state;
     count("application/json", "{\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}", 3, 4);
-    count("application/json", "{\"usage\":{\"input_tokens\":3,\"cache_read_input_tokens\":5,\"output_tokens\":4}}", 8, 4);
+    count("application/json",
+          "{\"usage\":{\"input_tokens\":3,\"cache_read_input_tokens\":5,\"output_tokens\":4}}", 8, 4);
     count("application/json", "{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}", 3, 4);
     count("text/event-stream; charset=utf-8",
           "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n"
-          "data: {\"usage\":{\"output_tokens\":30}}\n\n", 9, 30);
-    count("text/event-stream", "data: {\"response\":{\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}\n\n", 1, 2);
+          "data: {\"usage\":{\"output_tokens\":30}}\n\n",
+          9, 30);
+    count("text/event-stream",
+          "data: {\"response\":{\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}\n\n", 1, 2);
 }
 
 static void an_answer_that_names_no_tokens_is_estimated_never_free(void **state)
@@ -151,15 +168,19 @@ static void an_answer_that_names_no_tokens_is_estimated_never_free(void **state)
 static void absurd_and_negative_counters_are_not_believed(void **state)
 {
     (void)state;
-    count("application/json", "{\"usage\":{\"input_tokens\":-5,\"output_tokens\":9223372036854775807}}", 0, 0);
+    count("application/json", "{\"usage\":{\"input_tokens\":-5,\"output_tokens\":9223372036854775807}}", 0,
+          0);
 }
 
 static void errors_have_the_shape_of_their_api(void **state)
 {
-    CLEANUP_FREE char *a = api_error_json(SHAPE_ANTHROPIC, 429, "slow \"down\""), *o = api_error_json(SHAPE_OPENAI, 502, "x");
+    CLEANUP_FREE char *a = api_error_json(SHAPE_ANTHROPIC, 429, "slow \"down\""),
+                      *o = api_error_json(SHAPE_OPENAI, 502, "x");
 
     (void)state;
-    assert_string_equal(a, "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow \\\"down\\\"\"}}");
+    assert_string_equal(
+        a,
+        "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow \\\"down\\\"\"}}");
     assert_non_null(strstr(o, "\"code\":\"server_error\""));
     assert_null(strstr(o, "\"type\":\"error\""));
 }

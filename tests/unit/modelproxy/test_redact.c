@@ -1,4 +1,5 @@
-/* The redactor: what a provider key may look like in an answer, and that cuts in the stream change nothing. */
+/* The redactor: what a provider key may look like in an answer, and that cuts in the stream change nothing.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,7 +72,8 @@ static void the_key_itself_is_replaced_wherever_the_stream_is_cut(void **state)
 static void text_that_only_begins_like_the_key_passes_unchanged(void **state)
 {
     (void)state;
-    check_all_cuts(key, "sk-test/0123 sk-sk-test sk-test/0123456789+abcde", "sk-test/0123 sk-sk-test sk-test/0123456789+abcde");
+    check_all_cuts(key, "sk-test/0123 sk-sk-test sk-test/0123456789+abcde",
+                   "sk-test/0123 sk-sk-test sk-test/0123456789+abcde");
     check_all_cuts(key, "sk-tesk-test/0123456789+abcdefg", "sk-te[redacted]g");
 }
 
@@ -120,7 +122,8 @@ static void base64_of_a_text_that_holds_the_key_shows_no_character_of_it(void **
             size_t len, cut;
             struct sink out;
             (void)snprintf(plain, sizeof(plain), "%.*s%s:tail", (int)shift, "header", key);
-            assert_non_null(sodium_bin2base64(encoded, sizeof(encoded), (const unsigned char *)plain, strlen(plain), variants[v]));
+            assert_non_null(sodium_bin2base64(encoded, sizeof(encoded), (const unsigned char *)plain,
+                                              strlen(plain), variants[v]));
             for (cut = 0; cut <= strlen(encoded); cut++) {
                 run(key, encoded, cut, cut, &out);
                 assert_non_null(strstr(out.text, REDACTED));

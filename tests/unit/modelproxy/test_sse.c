@@ -65,7 +65,9 @@ static void comments_other_fields_and_empty_events_are_nothing(void **state)
 static void a_byte_order_mark_is_skipped_and_an_unfinished_event_is_dropped(void **state)
 {
     (void)state;
-    check("\xef\xbb\xbf" "data: a\n\ndata: lost\n", "[|a]");
+    check("\xef\xbb\xbf"
+          "data: a\n\ndata: lost\n",
+          "[|a]");
 }
 
 static void an_event_that_is_too_long_is_dropped_and_the_next_one_is_seen(void **state)
