@@ -305,6 +305,36 @@ static int read_events(struct builder *b, struct fy_diag *diag)
     return 0;
 }
 
+/*
+ * What no configuration needs is refused before libfyaml sees it, line by line: bytes that are not UTF-8,
+ * control characters, and directives (%YAML, %TAG). Ill-formed directives make libfyaml 0.7 loop for ever.
+ */
+static int check_characters(struct builder *b, const char *text, size_t len)
+{
+    for (const char *line = text, *end = text + len; line < end; b->line++) {
+        const char *nl = memchr(line, '\n', (size_t)(end - line));
+        size_t n = (size_t)((nl ? nl : end) - line);
+        json_t *valid;
+        b->column = 1;
+        if (n > 0 && line[0] == '%')
+            return fail(b, "directives (%YAML, %TAG) are not allowed");
+        for (size_t i = 0; i < n; i++) {
+            unsigned char ch = (unsigned char)line[i];
+            b->column = (int)i + 1;
+            if ((ch < 0x20 && ch != '\t' && ch != '\r') || ch == 0x7f)
+                return fail(b, "there is a control character here; is this a text file?");
+        }
+        b->column = 1;
+        valid = json_stringn(line, n);
+        if (!valid)
+            return fail(b, "this line is not valid UTF-8");
+        json_decref(valid);
+        line += n + 1;
+    }
+    b->line = 1;
+    return 0;
+}
+
 struct ynode *ynode_parse(const char *text, size_t len, const char *name, struct err *e)
 {
     struct err local = ERR_INIT;
@@ -322,10 +352,8 @@ struct ynode *ynode_parse(const char *text, size_t len, const char *name, struct
     }
     if (len == 0)
         return new_node(&b, YNODE_MAP);
-    if (memchr(text, 0, len)) {
-        (void)err_set(e, EINVAL, "%s:1:1: the document contains a NUL character; is it a text file?", name);
+    if (check_characters(&b, text, len) < 0)
         return NULL;
-    }
     fy_diag_cfg_default(&dcfg);
     dcfg.fp = NULL;
     dcfg.colorize = false;
