@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -177,6 +178,7 @@ int main(void)
     p.unpause = event_new(p.d.base, -1, 0, on_unpause, &p);
     if (!p.sweep || !p.unpause)
         abort();
+    tzset(); /* libmicrohttpd's Date header makes the C library read the time zone once: now, not when sealed */
     daemon_expect(&p.d, PEER_VAULT, vault_rules, ARRAY_LEN(vault_rules), &p, on_vault_up, NULL);
     daemon_expect(&p.d, PEER_UPSTREAM, NULL, 0, &p, on_upstream_up, NULL);
     if (load_script(&p, &e) < 0 || http_port_start(&p, &e) < 0 || seal_process(&profile, &e) < 0) {
