@@ -20,7 +20,6 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 int err_sys(struct err *e, int code, const char *fmt, ...)
 {
     va_list ap;
-    char reason[128];
     size_t used;
 
     if (!e)
@@ -30,9 +29,8 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
     (void)vsnprintf(e->text, sizeof(e->text), fmt, ap);
     va_end(ap);
     used = strlen(e->text);
-    /* GNU strerror_r: the returned pointer is the text, `reason` only its scratch space. */
     (void)snprintf(e->text + used, sizeof(e->text) - used, ": %s",
-                   strerror_r(e->code, reason, sizeof(reason)));
+                   strerror(e->code));
     return -1;
 }
 

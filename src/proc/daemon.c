@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -100,6 +101,7 @@ void daemon_init(struct daemon *d, enum peer self)
     memset(d, 0, sizeof(*d));
     d->self = self;
     log_name(peer_name(self));
+    tzset(); /* libc reads the time zone on first use: after sealing that would be a forbidden open */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* ^C reaches the supervisor, which stops us in order */
     (void)prctl(PR_SET_DUMPABLE, 0);
