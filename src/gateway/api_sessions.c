@@ -187,8 +187,8 @@ static unsigned send_message(struct api_call *c, json_t **reply, struct problem 
     key = api_text(c, "idempotency_key", "", p);
     if (key && strlen(key) > IDEMPOTENCY_MAX)
         (void)problem_set(p, 400, "too_long", "\"idempotency_key\" is longer than %d bytes", IDEMPOTENCY_MAX);
-    if (p->status ||
-        session_send(s, json_string_value(text), json_string_length(text), key[0] ? key : NULL, &seq, p) < 0)
+    if (p->status || session_send(s, json_string_value(text), json_string_length(text),
+                                  key && key[0] ? key : NULL, &seq, p) < 0)
         return 0;
     *reply = json_pack("{s:I}", "seq", (json_int_t)seq);
     return 201;

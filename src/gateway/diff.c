@@ -50,7 +50,7 @@ static bool same(const struct line *a, const struct line *b)
 
 static void put(struct out *o, char mark, const struct line *l)
 {
-    if (o->len + l->len + 3 > o->cap) {
+    if (!o->buf || o->len + l->len + 3 > o->cap) {
         o->cap = (o->len + l->len + 3) * 2;
         o->buf = x_realloc(o->buf, o->cap);
     }

@@ -150,8 +150,12 @@ static void proceed(struct connection *c)
 
 static void really_free(struct queue_port *p)
 {
-    while (p->connections)
-        connection_free(p->connections);
+    struct connection *next;
+
+    for (struct connection *c = p->connections; c; c = next) {
+        next = c->next;
+        connection_free(c);
+    }
     free(p);
 }
 

@@ -701,21 +701,19 @@ struct sessions *sessions_load(struct hub *h, struct err *e)
     return h->sessions;
 }
 
-static void free_one(void *arg, struct session *s)
-{
-    (void)arg;
-    while (s->waiters) {
-        struct waiter *w = s->waiters;
-        s->waiters = w->next;
-        free(w);
-    }
-    session_free(s);
-}
-
 void sessions_free(struct sessions *all)
 {
-    for (unsigned b = 0; all && b < BUCKETS; b++)
-        while (all->buckets[b])
-            free_one(NULL, all->buckets[b]);
+    for (unsigned b = 0; all && b < BUCKETS; b++) {
+        struct session *next;
+        for (struct session *s = all->buckets[b]; s; s = next) {
+            next = s->next;
+            while (s->waiters) {
+                struct waiter *w = s->waiters;
+                s->waiters = w->next;
+                free(w);
+            }
+            session_free(s);
+        }
+    }
     free(all);
 }

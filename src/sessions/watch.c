@@ -324,8 +324,10 @@ void watch_state(struct session *s)
 
 void watch_end(struct session *s)
 {
-    while (s->watches) {
-        struct watch *w = s->watches;
+    struct watch *next;
+
+    for (struct watch *w = s->watches; w; w = next) {
+        next = w->next;
         if (w->stream)
             api_answer(
                 s->h, w->ref, 200,

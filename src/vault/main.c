@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -143,11 +144,16 @@ static void upstream_up(void *ctx, struct link *l)
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
+    static bool busy;
     struct hub *h = arg;
+    bool open_now = queue_store_close_idle(h->store, IDLE_CLOSE_MS) > 0;
 
     (void)fd;
     (void)what;
-    (void)queue_store_close_idle(h->store, IDLE_CLOSE_MS);
+    if (busy && !open_now)
+        (void)malloc_trim(
+            0); /* an open queue costs some 100 KiB of heap: give it back when the last one closes */
+    busy = open_now;
     sessions_save_usage(h);
 }
 
