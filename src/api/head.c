@@ -77,6 +77,7 @@ static bool check_framing(struct request *r, const struct head *h, uint64_t *len
         return refuse(r, 413, "body_too_large",
                       "the body is larger than the 327680 bytes allowed; send less");
     r->close = false;
+    r->body_cap = (size_t)*length;
     return true;
 }
 
@@ -197,6 +198,5 @@ bool request_check_head(struct request *r, const char *url, const char *method)
                       "Last-Event-ID must be the number of the last message received");
     if (r->route->flags & ROUTE_PUBLIC)
         explicit_bzero(r->token, sizeof(r->token));
-    r->body_cap = (size_t)length;
     return true;
 }

@@ -282,7 +282,9 @@ enum MHD_Result request_on_access(void *cls, struct MHD_Connection *c, const cha
         r->conn = server_conn(c);
         *con_cls = r;
         l->server->counters.requests++;
-        if (!request_check_head(r, url, method))
+        /* A refused request is read to its end where that is safe: a client that is still sending would not
+         * see an answer that comes before it is done. */
+        if (!request_check_head(r, url, method) && (r->close || r->body_cap == 0))
             return request_answer(r);
         server_deadline(r->conn, l->server->request_timeout_s);
         return MHD_YES;

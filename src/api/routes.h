@@ -44,9 +44,8 @@ enum route_result { ROUTE_OK, ROUTE_NOT_FOUND, ROUTE_BAD_NAME, ROUTE_METHOD_NOT_
 
 /*
  * Finds the route of a request. On ROUTE_OK *route is set and subject (ROUTE_SUBJECT_MAX + 1 bytes) holds the
- * id,
- * "" when the path has none. On ROUTE_METHOD_NOT_ALLOWED `allow` (cap bytes) lists the methods the path has.
- * ROUTE_BAD_NAME: the path fits, but its segment is not a valid name.
+ * id, "" when the path has none. On ROUTE_METHOD_NOT_ALLOWED `allow` (cap bytes) lists the methods the path
+ * has. ROUTE_BAD_NAME: the path fits, but its segment is not a valid name.
  */
 enum route_result route_match(const char *method, const char *path, const struct route **route, char *subject,
                               char *allow, size_t cap);

@@ -1,6 +1,5 @@
 /*
- * server.h - what every part of the api process shares: the loop, the link to the vault, the limits, the
- * listeners.
+ * server.h - what every part of the api process shares: the loop, the link to the vault, limits, listeners.
  */
 #pragma once
 #include <event2/event.h>

@@ -21,6 +21,7 @@ static const struct column columns[] = {
     {"DECIDED BY", "decided_by", COLUMN_TEXT},
     {"DECIDED AT", "decided_at", COLUMN_TIME},
     {"COMMENT", "comment", COLUMN_TEXT},
+    {"ERROR", "error", COLUMN_TEXT},
 };
 
 static const char *text_of(const json_t *change, const char *key)

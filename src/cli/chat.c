@@ -93,7 +93,7 @@ static int skip_old(struct chat *c)
         if (n > 0)
             c->after = (uint64_t)json_integer_value(json_object_get(json_array_get(list, n - 1), "seq"));
         json_decref(reply);
-    } while (n == PAGE);
+    } while (n > 0); /* a page may be short because its messages are long */
     return 0;
 }
 

@@ -44,6 +44,10 @@ static const struct cli_option list_options[] = {{"agent", "NAME", "only of this
 static const struct cli_option page_options[] = {{"after", "N", "only what comes after this number"},
                                                  {"limit", "N", "at most so many, 1 to 1000"},
                                                  {NULL, NULL, NULL}};
+static const struct cli_option history_options[] = {
+    {"after", "MS", "only what is newer than this time, in ms since the epoch"},
+    {"limit", "N", "at most so many, 1 to 1000"},
+    {NULL, NULL, NULL}};
 static const struct cli_option chat_options[] = {
     {"session", "ID", "go on in this session"},
     {"timeout", "SECONDS", "how long to wait for an answer; default 300"},
@@ -84,7 +88,7 @@ const struct verb cli_verbs[] = {
      "ironclaw session logs s-0123456789abcdef", NULL, 1, 1, session_logs},
     {"session", "stats", "ID", "Show what a sandbox uses.", "ironclaw session stats s-0123456789abcdef", NULL, 1, 1, session_stats},
     {"session", "history", "ID", "Print a session's messages, both directions.",
-     "ironclaw session history s-0123456789abcdef", page_options, 1, 1, session_history},
+     "ironclaw session history s-0123456789abcdef", history_options, 1, 1, session_history},
     {"change", "pending", "", "List the changes that wait for a decision.", "ironclaw change pending", NULL, 0, 0, change_pending},
     {"change", "list", "", "List all changes.", "ironclaw change list", NULL, 0, 0, change_list},
     {"change", "show", "ID", "Show a change with its diff and verdicts.", "ironclaw change show c-0123456789abcdef", NULL, 1, 1, change_show},

@@ -1,3 +1,4 @@
+/* clang-format off: the JSON below keeps its lines */
 /*
  * config.h - the one YAML configuration file, checked, with defaults filled in, as canonical JSON.
  *
@@ -16,8 +17,8 @@
  *    "limits_max": {"memory": 1073741824, "cpus": 2.0, "pids": 512},
  *    "limits_default": {"memory": 268435456, "cpus": 1.0, "pids": 64},
  *    "mounts_allowed": ["/srv/data"],             // host directories that agents may be given; default none
- *    "env_allowed": ["TZ"],                       // host variables an agent may take by name; default none
- *    "host_env": {"TZ":"UTC"},                    // their values, captured by config_load(); not a key of the file
+ *    "env_allowed": ["TZ"],                       // host variables an agent may take; default none
+ *    "host_env": {"TZ":"UTC"},                    // their values, read by config_load(); not a key
  *    "providers": {                               // "mock" always exists; default: the first two
  *       "anthropic": {"kind":"anthropic","url":"https://api.anthropic.com"},
  *       "openai":    {"kind":"openai","url":"https://api.openai.com"},
@@ -29,25 +30,27 @@
  *    "model_defaults": {"requests_per_minute":60,"concurrency":4,"token_budget":0}
  *  }
  */
+/* clang-format on */
 #pragma once
 #include <jansson.h>
 
 #include "base/err.h"
 
 /*
- * Loads `path` (NULL: all defaults). Returns a new reference (json_decref) or NULL with e: "file:line:column: what
- * is wrong". Reads the environment: HOME and XDG_STATE_HOME for state_dir, the variables of env_allowed for host_env.
+ * Loads `path` (NULL: all defaults). Returns a new reference (json_decref) or NULL with e: "file:line:column:
+ * what is wrong". Reads the environment: HOME and XDG_STATE_HOME for state_dir, the variables of env_allowed for
+ * host_env.
  */
 json_t *config_load(const char *path, struct err *e);
 
 /*
- * As config_load() from memory, without the environment: state_dir may be "" and host_env is empty. `name` stands
- * for the file in errors. The fuzz target's entry.
+ * As config_load() from memory, without the environment: state_dir may be "" and host_env is empty. `name`
+ * stands for the file in errors. The fuzz target's entry.
  */
 json_t *config_parse(const char *text, size_t len, const char *name, struct err *e);
 
 /*
- * Any YAML document as JSON (strings, numbers, booleans, null, lists, maps), duplicate keys and aliases refused.
- * Used for agent documents and mock scripts. JSON itself is accepted: it is YAML.
+ * Any YAML document as JSON (strings, numbers, booleans, null, lists, maps), duplicate keys and aliases
+ * refused. Used for agent documents and mock scripts. JSON itself is accepted: it is YAML.
  */
 json_t *config_yaml_to_json(const char *text, size_t len, const char *name, struct err *e);

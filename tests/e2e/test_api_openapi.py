@@ -13,19 +13,19 @@ from openapi_check import Spec  # noqa: E402
 
 NOW = 1700000000000
 CHANGE = {"id": "c-1", "kind": "tools", "agent": "coder", "state": "pending", "submitted_by": "t-1", "submitted_at": NOW, "reason": "r",
-          "verdicts": [{"verifier": "schema", "ok": True, "reason": ""}], "decided_by": None, "decided_at": None, "comment": None,
+          "verdicts": [{"verifier": "schema", "ok": True, "reason": ""}], "decided_by": None, "decided_at": None, "comment": None, "error": None,
           "document": {"tools": ["shell"]}, "diff": "+shell\n"}
 AGENT = {"name": "coder", "tenant": "default", "image": "base", "wall": "container", "command": ["/usr/bin/ironclaw-agent"],
          "instructions": "", "tools": ["shell"], "env": [], "limits": {"memory": 268435456, "cpus": 1.0, "pids": 64},
          "provider": "mock", "model": "", "model_limits": {"requests_per_minute": 60, "concurrency": 4, "token_budget": 0},
          "mounts": [], "peers": [], "revision": 1}
-SESSION = {"id": "s-1", "agent": "coder", "state": "running", "created": NOW, "wall": "container", "restarts": 0, "last_exit": None, "reason": ""}
-TOKEN = {"id": "t-1", "name": "x", "scope": "read", "created": NOW, "expires": None, "revoked": False}
+SESSION = {"id": "s-1", "agent": "coder", "state": "running", "created": NOW, "wall": "container", "restarts": 1, "last_exit": {"code": 137, "reason": "oom"}, "reason": ""}
+TOKEN = {"id": "t-1", "name": "x", "scope": "read", "created": NOW, "expires": None, "revoked": None}
 MESSAGE = {"seq": 1, "kind": "message", "text": "hi", "time": NOW}
 
 # What a correct vault answers, by operation.
 ANSWERS = {
-    "API_BOOTSTRAP": (201, {"id": "t-1", "token": "secret", "scope": "admin"}),
+    "API_BOOTSTRAP": (201, {"id": "t-1", "token": "secret", "name": "x", "scope": "admin", "created": NOW, "expires": None, "revoked": None}),
     "API_WHOAMI": (200, {"id": "t-1", "name": "x", "scope": "admin"}),
     "API_READY": (200, {"ready": True, "bootstrapped": True}),
     "API_METRICS": (200, {"text": "x 1\n"}),
