@@ -48,6 +48,14 @@ struct anchors *anchors_open(int state_fd, const struct keys *k, struct err *e)
         (void)err_sys(e, errno, "cannot open vault/anchors");
         return NULL;
     }
+    {
+        CLEANUP_CLOSE int dir = openat(state_fd, "vault", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0 || fsync(dir) < 0) {
+            (void)err_sys(e, errno, "cannot sync the directory vault");
+            (void)close(fd);
+            return NULL;
+        }
+    }
     a = x_calloc(1, sizeof(*a));
     a->fd = fd;
     keys_derive(k, "ironclaw anchors 1", a->key);

@@ -575,6 +575,20 @@ static int create_database(struct queue_store *s, struct queue_ref r, const unsi
     return rc;
 }
 
+/* A new directory is only there after a power loss if its parent was synced. */
+static int sync_sessions(const struct queue_store *s, struct err *e)
+{
+    char path[PATH_ROOM];
+    CLEANUP_CLOSE int fd = -1;
+
+    if (!io_format(path, sizeof(path), "%s/sessions", s->root))
+        return err_set(e, ENAMETOOLONG, "the path of the state directory is too long");
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return err_sys(e, errno, "cannot sync %s", path);
+    return 0;
+}
+
 int queue_create(struct queue_store *s, struct queue_ref r, struct err *e)
 {
     static const struct anchor empty;
@@ -585,6 +599,8 @@ int queue_create(struct queue_store *s, struct queue_ref r, struct err *e)
     if (!path_of(s, r.session, NULL, path))
         return err_set(e, ENAMETOOLONG, "the path of session %s is too long", r.session);
     if (io_mkdirs(AT_FDCWD, path, 0700, e) < 0)
+        return -1;
+    if (sync_sessions(s, e) < 0)
         return -1;
     verified_of(s, r.uid_index)->valid = false;
     io_random(key, sizeof(key));
