@@ -65,7 +65,7 @@ enum {
     API_SESSION_STATS,  /* subject -> 200 {"memory_bytes","cpu_us","pids"} */
     API_MESSAGE_SEND,   /* subject = session; body {"text","idempotency_key"?} -> 201 {"seq"}, once durable */
     API_MESSAGE_LIST,   /* subject; after, limit, wait_ms (long poll, at most 60 s) -> 200 {"messages":[...],"last":n} outbound records */
-    API_HISTORY,        /* subject; after, limit -> 200 both directions */
+    API_HISTORY,        /* subject; after (a time in ms), limit -> 200 {"records":[{"direction","seq","kind","text","time"}]}: the newest of both directions */
     API_SESSION_STREAM, /* subject; after -> 200, one reply per event {"event":"message|delta|state","data":{...}}; ends when api forgets or the session is removed */
     API_STREAM_CANCEL,  /* notice: body empty, subject = decimal id of the streaming call */
     API_CHANGE_LIST,    /* subject "" | "pending" */
