@@ -111,17 +111,18 @@ static bool starts_turn(const json_t *m)
 
 void conversation_trim(struct conversation *c)
 {
-    size_t size = size_of(c->messages), n = json_array_size(c->messages), cut = 0, gone = 0;
+    size_t size = size_of(c->messages), n = json_array_size(c->messages), cut = 0, gone = 0, seen = 0;
 
-    for (size_t i = 0; i < n && size - gone > CONVERSATION_MAX; i++) {
-        gone += size_of(json_array_get(c->messages, i)) + 1;
-        if (i + 1 < n && starts_turn(json_array_get(c->messages, i + 1)))
+    /* Turns are dropped whole: a cut is made only where a turn starts. */
+    for (size_t i = 0; i + 1 < n; i++) {
+        if (size - gone <= CONVERSATION_MAX && n - cut <= CONVERSATION_MESSAGES_MAX)
+            break;
+        seen += size_of(json_array_get(c->messages, i)) + 1;
+        if (starts_turn(json_array_get(c->messages, i + 1))) {
             cut = i + 1;
+            gone = seen;
+        }
     }
-    /* Turns are dropped whole; if the size falls within a turn, the next start is taken. */
-    for (size_t i = cut; size > CONVERSATION_MAX && i < n && cut == 0; i++)
-        if (i > 0 && starts_turn(json_array_get(c->messages, i)))
-            cut = i;
     for (; cut > 0; cut--)
         (void)json_array_remove(c->messages, 0);
 }

@@ -3,14 +3,19 @@
  *
  * Roles alternate, starting with the user; consecutive texts of one role are joined. A tool_use block of the
  * assistant is always followed by a user message with its tool_result: trimming cuts only before a user
- * message that is plain text, so the pair is never torn. Bounded by bytes: the oldest turns go first.
+ * message that is plain text, so the pair is never torn. Bounded in bytes and messages: the oldest turns go
+ * first.
  */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { CONVERSATION_MAX = 512 * 1024 };
+enum {
+    CONVERSATION_MAX = 512 * 1024, /* bytes of JSON */
+    CONVERSATION_MESSAGES_MAX =
+        400, /* so that a long chat of short messages does not make each turn slower */
+};
 
 struct conversation {
     json_t *messages; /* array */

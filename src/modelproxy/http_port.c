@@ -32,6 +32,8 @@ static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const cha
     const char *text = value ? value : "";
 
     (void)kind;
+    if (!name)
+        return MHD_YES;
     if (!strcasecmp(name, "content-length")) {
         s->lengths++;
         if (!io_parse_u64(text, UINT64_MAX, &s->length))

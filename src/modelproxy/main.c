@@ -61,7 +61,7 @@ static bool on_end(void *ctx, const struct link_req *req, struct wire_in *in)
 }
 
 static const struct link_rule vault_rules[] = {
-    {PROXY_SESSION, "session", 40, SESSION_REQUEST_MAX, 2, on_session},
+    {PROXY_SESSION, "session", 38, SESSION_REQUEST_MAX, 2, on_session},
     {PROXY_END, "end", 5, 4 + SESSION_ID_MAX, 0, on_end},
 };
 
@@ -178,7 +178,8 @@ int main(void)
     p.unpause = event_new(p.d.base, -1, 0, on_unpause, &p);
     if (!p.sweep || !p.unpause)
         abort();
-    tzset(); /* libmicrohttpd's Date header makes the C library read the time zone once: now, not when sealed */
+    tzset(); /* libmicrohttpd's Date header makes the C library read the time zone once: now, not when sealed
+              */
     daemon_expect(&p.d, PEER_VAULT, vault_rules, ARRAY_LEN(vault_rules), &p, on_vault_up, NULL);
     daemon_expect(&p.d, PEER_UPSTREAM, NULL, 0, &p, on_upstream_up, NULL);
     if (load_script(&p, &e) < 0 || http_port_start(&p, &e) < 0 || seal_process(&profile, &e) < 0) {

@@ -129,7 +129,8 @@ static char *tool_name(const json_t *messages, const char *id)
  * counts. */
 static void read_messages(const json_t *messages, struct mock_question *q)
 {
-    const json_t *m;
+    const char *call = NULL; /* id of the tool call whose result came last */
+    const json_t *m, *output = NULL;
     size_t i;
 
     json_array_foreach(messages, i, m)
@@ -137,18 +138,22 @@ static void read_messages(const json_t *messages, struct mock_question *q)
         const json_t *content = json_object_get(m, "content");
         const json_t *result = block_of_type(content, "tool_result");
         if (!strcmp(str(m, "role"), "tool")) {
-            set(&q->tool, tool_name(messages, str(m, "tool_call_id")));
-            set(&q->result, content_text(content));
+            call = str(m, "tool_call_id");
+            output = content;
         } else if (!strcmp(str(m, "type"), "function_call_output")) {
-            set(&q->tool, tool_name(messages, str(m, "call_id")));
-            set(&q->result, x_strdup(str(m, "output")));
+            call = str(m, "call_id");
+            output = json_object_get(m, "output");
         } else if (!strcmp(str(m, "role"), "user") && result) {
-            set(&q->tool, tool_name(messages, str(result, "tool_use_id")));
-            set(&q->result, content_text(json_object_get(result, "content")));
+            call = str(result, "tool_use_id");
+            output = json_object_get(result, "content");
         } else if (!strcmp(str(m, "role"), "user")) {
-            set(&q->tool, x_strdup(""));
+            call = NULL;
             set(&q->text, content_text(content));
         }
+    }
+    if (call) {
+        set(&q->tool, tool_name(messages, call));
+        set(&q->result, content_text(output));
     }
 }
 

@@ -156,12 +156,18 @@ void keys_each(struct upstream *u, void (*fn)(void *arg, struct secret *s), void
 
 void keys_wipe(struct upstream *u)
 {
-    while (u->keys) {
-        struct asker *a;
-        while ((a = u->keys->askers)) {
-            u->keys->askers = a->next;
+    struct key *k, *next;
+
+    for (k = u->keys; k; k = next) {
+        struct asker *a, *after;
+        next = k->next;
+        for (a = k->askers; a; a = after) {
+            after = a->next;
             free(a);
         }
-        key_free(u->keys);
+        secret_unref(k->secret);
+        event_free(k->expiry);
+        free(k);
     }
+    u->keys = NULL;
 }

@@ -1,6 +1,6 @@
 /*
- * The HTTP model port: any bytes on a connection, through libmicrohttpd, the allowlist, the mock provider and back.
- * The audit notice is the oracle: whatever was answered 2xx was one of the allowed paths.
+ * The HTTP model port: any bytes on a connection, through libmicrohttpd, the allowlist, the mock provider and
+ * back. The audit notice is the oracle: whatever was answered 2xx was one of the allowed paths.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -66,7 +66,8 @@ static void start(void)
     the_proxy->script = mock_script_new(NULL, &e);
     the_proxy->sweep = event_new(the_proxy->d.base, -1, EV_PERSIST, on_sweep, the_proxy);
     the_proxy->unpause = event_new(the_proxy->d.base, -1, 0, on_sweep, the_proxy);
-    fds[0] = listener(&any, sizeof(sa_family_t)); /* autobind: an abstract name of the kernel's choice (unix(7)) */
+    fds[0] =
+        listener(&any, sizeof(sa_family_t)); /* autobind: an abstract name of the kernel's choice (unix(7)) */
     fds[1] = listener(&any, sizeof(sa_family_t));
     if (getsockname(fds[0], (struct sockaddr *)&port, &len) < 0 || http_port_start(the_proxy, &e) < 0 ||
         session_register(the_proxy, "s-fuzz", "mock", "", 0, 8, 0, 0, fds, &e) < 0)

@@ -1,4 +1,5 @@
-/* The mock provider: any YAML as its script, any bytes as the request. The first line's end divides the two. */
+/* The mock provider: any YAML as its script, any bytes as the request. The first line's end divides the two.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -81,6 +81,22 @@ static void trimming_drops_whole_turns_and_never_tears_a_call_from_its_result(vo
     conversation_free(&c);
 }
 
+static void a_long_chat_of_short_messages_is_bounded_too(void **state)
+{
+    struct conversation c;
+
+    (void)state;
+    conversation_init(&c);
+    for (int i = 0; i < 2 * CONVERSATION_MESSAGES_MAX; i++) {
+        conversation_user(&c, "hi");
+        conversation_assistant(&c, "hello");
+        conversation_trim(&c);
+    }
+    assert_int_equal(json_array_size(c.messages), CONVERSATION_MESSAGES_MAX);
+    assert_string_equal(role(&c, 0), "user");
+    conversation_free(&c);
+}
+
 static void the_last_turn_stays_however_large_it_is(void **state)
 {
     CLEANUP_FREE char *big = x_calloc(1, CONVERSATION_MAX + 2);
@@ -139,6 +155,7 @@ int main(void)
         cmocka_unit_test(texts_of_one_role_are_joined_and_the_user_begins),
         cmocka_unit_test(the_answer_to_a_question_becomes_the_tools_result),
         cmocka_unit_test(trimming_drops_whole_turns_and_never_tears_a_call_from_its_result),
+        cmocka_unit_test(a_long_chat_of_short_messages_is_bounded_too),
         cmocka_unit_test(the_last_turn_stays_however_large_it_is),
         cmocka_unit_test(text_becomes_valid_utf8_whatever_the_bytes),
         cmocka_unit_test(a_cut_is_said_and_never_splits_a_character),
