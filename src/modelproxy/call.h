@@ -57,7 +57,8 @@ struct call {
     uint64_t started_ns;
 };
 
-struct call *call_new(struct conn *conn, const char *method, const char *target);
+struct call *call_new(struct conn *conn, const char *method, const char *target)
+    __attribute__((returns_nonnull));
 /* Frees; sends the audit notice. Cancels a source that still runs. */
 void call_free(struct call *c);
 
