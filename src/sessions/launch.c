@@ -8,6 +8,17 @@
 #include "base/io.h"
 #include "sessions/session_impl.h"
 
+/* What every program in a sandbox finds (docs/ports.md): where its ports are. The keys are placeholders that
+ * clients insist on. */
+static const char *const presets[] = {
+    "ANTHROPIC_BASE_URL=http://127.0.0.1:8471",
+    "OPENAI_BASE_URL=http://127.0.0.1:8471/v1",
+    "ANTHROPIC_API_KEY=ironclaw",
+    "OPENAI_API_KEY=ironclaw",
+    "IRONCLAW_QUEUE=/run/ironclaw/queue.sock",
+    "IRONCLAW_MODEL=/run/ironclaw/model.sock",
+};
+
 /* "NAME=VALUE" as it stands; "NAME" takes the host's value, if the host has one. */
 static json_t *resolve_env(const json_t *env, const json_t *host)
 {
@@ -30,10 +41,11 @@ static json_t *resolve_env(const json_t *env, const json_t *host)
     return out;
 }
 
-char *launch_spec(struct hub *h, const json_t *agent)
+char *launch_spec(const struct session *s, const json_t *agent)
 {
     const json_t *limits = json_object_get(agent, "limits");
-    json_t *spec = json_object();
+    json_t *spec = json_object(), *env;
+    CLEANUP_FREE char *session = x_asprintf("IRONCLAW_SESSION=%s", s->id);
     char *text;
 
     (void)json_object_set(spec, "wall", json_object_get(agent, "wall"));
