@@ -55,8 +55,11 @@ char *launch_spec(const struct session *s, const json_t *agent)
     (void)json_object_set(spec, "memory", json_object_get(limits, "memory"));
     (void)json_object_set(spec, "cpus", json_object_get(limits, "cpus"));
     (void)json_object_set(spec, "pids", json_object_get(limits, "pids"));
-    (void)json_object_set_new(
-        spec, "env", resolve_env(json_object_get(agent, "env"), json_object_get(h->config, "host_env")));
+    env = resolve_env(json_object_get(agent, "env"), json_object_get(s->h->config, "host_env"));
+    for (size_t i = 0; i < ARRAY_LEN(presets); i++)
+        (void)json_array_append_new(env, json_string(presets[i]));
+    (void)json_array_append_new(env, json_string(session));
+    (void)json_object_set_new(spec, "env", env);
     text = json_dumps(spec, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(spec);
     return text ? text : x_strdup("{}");

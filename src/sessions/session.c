@@ -286,7 +286,7 @@ static void begin_start(struct session *s, struct link *launcher)
         set_state(s, SESSION_FAILED, p.text);
         return;
     }
-    spec = launch_spec(s->h, agent);
+    spec = launch_spec(s, agent);
     (void)io_format(s->wall, sizeof(s->wall), "%s", text_of(agent, "wall"));
     json_decref(agent);
     wire_put_str(&o, s->id);

@@ -22,5 +22,5 @@ int session_desire(struct session *s, bool run, struct problem *p);
 /* What its sandbox may ask of its queue. */
 extern const struct queue_backend session_backend;
 
-/* The resolved sandbox spec for LAUNCH_START as JSON text (malloc'ed); NULL with p when its agent is gone. */
-char *launch_spec(struct hub *h, const json_t *agent);
+/* The resolved sandbox spec for LAUNCH_START as JSON text (malloc'ed). agent: its document. */
+char *launch_spec(const struct session *s, const json_t *agent);
