@@ -23,6 +23,7 @@ struct header_scan {
     unsigned lengths, encodings, hosts;
     bool strange;
     uint64_t length;
+    size_t extra_len; /* of call->extra so far */
 };
 
 static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
@@ -53,11 +54,10 @@ static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind, const cha
         } else if (dst) {
             (void)io_format(dst, sizeof(c->accept), "%s", text);
         } else {
-            size_t used = strlen(c->extra);
-            if (!io_format(c->extra + used, sizeof(c->extra) - used, "%s: %s\n", name, text)) {
-                c->extra[used] = 0;
+            if (io_format(c->extra + s->extra_len, sizeof(c->extra) - s->extra_len, "%s: %s\n", name, text))
+                s->extra_len += strlen(name) + strlen(text) + 3; /* ": " and the newline */
+            else
                 s->strange = true;
-            }
         }
     }
     return MHD_YES;
