@@ -1,4 +1,3 @@
-/* clang-format off: the JSON below keeps its lines */
 /*
  * config.h - the one YAML configuration file, checked, with defaults filled in, as canonical JSON.
  *
@@ -22,7 +21,7 @@
  *    "providers": {                               // "mock" always exists; default: the first two
  *       "anthropic": {"kind":"anthropic","url":"https://api.anthropic.com"},
  *       "openai":    {"kind":"openai","url":"https://api.openai.com"},
- *       "local":     {"kind":"openai","url":"http://127.0.0.1:11434"}     // plain HTTP: loopback addresses only
+ *       "local":     {"kind":"openai","url":"http://127.0.0.1:11434"}  // plain HTTP: loopback only
  *    },
  *    "provider_ca_file": "",                      // extra CA bundle for upstream TLS; default the system's
  *    "mock_script": "",                           // YAML file for the mock provider; default its own
@@ -30,16 +29,15 @@
  *    "model_defaults": {"requests_per_minute":60,"concurrency":4,"token_budget":0}
  *  }
  */
-/* clang-format on */
 #pragma once
 #include <jansson.h>
 
 #include "base/err.h"
 
 /*
- * Loads `path` (NULL: all defaults). Returns a new reference (json_decref) or NULL with e: "file:line:column:
- * what is wrong". Reads the environment: HOME and XDG_STATE_HOME for state_dir, the variables of env_allowed for
- * host_env.
+ * Loads `path` (NULL: all defaults). Returns a new reference (json_decref) or NULL with e:
+ * "file:line:column: what is wrong". Reads the environment: HOME and XDG_STATE_HOME for state_dir, the
+ * variables of env_allowed for host_env.
  */
 json_t *config_load(const char *path, struct err *e);
 
