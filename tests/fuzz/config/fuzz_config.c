@@ -14,8 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__lsan_default_suppressions(void);
 
 /*
- * libfyaml 0.7 forgets 2 KiB of its own on some unclosed quotes. A file is parsed once per process, so that is
- * left to it; what we allocate is still checked.
+ * libfyaml 0.7 forgets 2 KiB of its own on some unclosed quotes. A file is parsed once per process, so that
+ * is left to it; what we allocate is still checked.
  */
 const char *__lsan_default_suppressions(void)
 {
