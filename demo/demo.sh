@@ -64,7 +64,7 @@ check "a human approves it" "$ironclaw" change approve "$change"
 chapter "4. A message, a tool, an answer"
 answer=$(say coder "write: /workspace/plan.txt: sealed work")
 expect "the agent writes a file in /workspace" 'plan.txt|wrote|bytes' "$answer"
-answer=$(say coder "run: cat /workspace/plan.txt; id -u; hostname")
+answer=$(say coder "run: cat /workspace/plan.txt; echo; id -u; hostname")
 printf '%s\n' "$answer" | sed 's/^/    /'
 expect "the agent runs a tool there and answers" 'sealed work' "$answer"
 expect "it runs as an unprivileged user" '^1000$' "$answer"

@@ -33,6 +33,7 @@ enum {
     CTL_STOP,     /* -: finish what is acknowledged, then exit 0 */
     /* child -> supervisor (notices) */
     CTL_READY,  /* -: sealed and serving */
+    CTL_WANT,   /* u32 peer: start it, if it is a process on demand and not running (modelproxy asks for upstream) */
     CTL_NOTICE, /* str text: one line for the operator's terminal, printed on stdout (the bootstrap token) */
 };
 

@@ -173,6 +173,8 @@ void upstream_start(struct call *c)
     u->timer = event_new(p->d.base, -1, 0, on_timer, u);
     if (!u->timer || event_add(u->timer, &wait) < 0)
         abort();
+    if (!p->d.links[PEER_UPSTREAM])
+        daemon_want(&p->d, PEER_UPSTREAM);
     c->ops = &upstream_ops;
     c->source = u;
 }

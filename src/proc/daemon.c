@@ -149,6 +149,14 @@ void daemon_exit(struct daemon *d, int status)
     (void)event_base_loopbreak(d->base);
 }
 
+void daemon_want(struct daemon *d, enum peer peer)
+{
+    CLEANUP_WIRE struct wire_out o = WIRE_OUT_INIT;
+
+    wire_put_u32(&o, peer);
+    (void)link_notify(d->control, CTL_WANT, &o, NULL, 0);
+}
+
 void daemon_notice(struct daemon *d, const char *text)
 {
     CLEANUP_WIRE struct wire_out o = WIRE_OUT_INIT;

@@ -48,6 +48,8 @@ void daemon_expect(struct daemon *d, enum peer peer, const struct link_rule *rul
                    void (*on_up)(void *ctx, struct link *l), void (*on_down)(void *ctx));
 int daemon_run(struct daemon *d);
 void daemon_exit(struct daemon *d, int status);
+/* Asks the supervisor to start a process on demand; its link arrives later. */
+void daemon_want(struct daemon *d, enum peer peer);
 /* One line on the operator's terminal. */
 void daemon_notice(struct daemon *d, const char *text);
 

@@ -25,9 +25,11 @@ enum { EXTRA_MAX = 1 + 3 * LISTENERS_MAX, STOP_TIMEOUT_S = 10, STEADY_NS_SHIFT =
 static const struct {
     enum peer peer;
     const char *binary;
+    bool on_demand; /* started when a peer asks for it; ends by itself when idle */
 } programs[] = {
-    {PEER_VAULT, "ironclaw-vault"}, {PEER_LAUNCHER, "ironclaw-launcher"}, {PEER_MODELPROXY, "ironclaw-modelproxy"},
-    {PEER_UPSTREAM, "ironclaw-upstream"}, {PEER_API, "ironclaw-api"},
+    {PEER_VAULT, "ironclaw-vault", false},           {PEER_LAUNCHER, "ironclaw-launcher", false},
+    {PEER_MODELPROXY, "ironclaw-modelproxy", false}, {PEER_UPSTREAM, "ironclaw-upstream", true},
+    {PEER_API, "ironclaw-api", false},
 };
 
 static const enum peer links[][2] = {
@@ -142,7 +144,7 @@ static void notify_systemd(const struct supervisor *s, const char *text)
 static void announce(struct supervisor *s)
 {
     for (int p = 0; p < PEER_COUNT; p++)
-        if (s->children[p].wanted && !s->children[p].ready)
+        if (s->children[p].up && !s->children[p].on_demand && !s->children[p].ready)
             return;
     if (s->announced)
         return;
@@ -179,7 +181,29 @@ static bool on_notice(void *ctx, const struct link_req *req, struct wire_in *in)
     return true;
 }
 
+static int start_child(struct child *c, struct err *e);
+
+static bool on_want(void *ctx, const struct link_req *req, struct wire_in *in)
+{
+    const struct child *asker = ctx;
+    uint32_t peer = wire_get_u32(in);
+    struct err e = ERR_INIT;
+    struct child *c;
+
+    (void)req;
+    if (!wire_in_done(in) || peer >= PEER_COUNT || !asker->up->children[peer].on_demand)
+        return false;
+    c = &asker->up->children[peer];
+    /* Running, or waiting out its back-off after a crash: the asker's requests wait as well. */
+    if (asker->up->stopping || c->pid > 0 || event_pending(c->retry, EV_TIMEOUT, NULL))
+        return true;
+    if (start_child(c, &e) < 0)
+        log_error("%s", e.text);
+    return true;
+}
+
 static const struct link_rule control_rules[] = {
+    {CTL_WANT, "want", 4, 4, 0, on_want},
     {CTL_READY, "ready", 0, 0, 0, on_ready},
     {CTL_NOTICE, "notice", 4, 516, 0, on_notice},
 };
@@ -313,11 +337,13 @@ static void child_ended(struct child *c, int status)
         }
         return;
     }
+    if (c->on_demand && status == 0)
+        return; /* idle; the next request for it starts it again */
     if (WIFSIGNALED(status))
         log_warn("%s was killed by signal %d; restarting it", name, WTERMSIG(status));
     else
         log_warn("%s exited with status %d; restarting it", name, WEXITSTATUS(status));
-    if (!was_ready && !s->announced) {
+    if (!was_ready && !s->announced && !c->on_demand) {
         log_error("%s could not start; giving up (its message is above)", name);
         s->status = 1;
         processes_stop(s);
@@ -340,12 +366,6 @@ static void on_sigchld(evutil_socket_t fd, short what, void *arg)
                 child_ended(&s->children[p], status);
 }
 
-static bool is_wanted(const struct supervisor *s, enum peer p)
-{
-    /* Without a real provider there is nobody to connect to. */
-    return p != PEER_UPSTREAM || json_object_size(json_object_get(s->config, "providers")) > 0;
-}
-
 int processes_start(struct supervisor *s, struct err *e)
 {
     struct event *sigchld = evsignal_new(s->base, SIGCHLD, on_sigchld, s);
@@ -357,9 +377,9 @@ int processes_start(struct supervisor *s, struct err *e)
         struct child *c = &s->children[programs[i].peer];
         c->peer = programs[i].peer;
         c->up = s;
-        c->wanted = is_wanted(s, c->peer);
+        c->on_demand = programs[i].on_demand;
         c->retry = event_new(s->base, -1, 0, on_retry, c);
-        if (c->wanted && start_child(c, e) < 0)
+        if (!c->on_demand && start_child(c, e) < 0)
             return -1;
     }
     return 0;

@@ -26,7 +26,7 @@ struct child {
     struct supervisor *up;
     pid_t pid; /* 0: not running */
     struct link *control;
-    bool ready, wanted;
+    bool ready, on_demand;
     uint64_t started_ns;
     unsigned failures; /* in a row */
     struct event *retry;

@@ -57,6 +57,27 @@ static int seal(struct upstream *u, struct err *e)
     return seal_process(&profile, e);
 }
 
+/* libcurl and its TLS library are the largest part of the control plane: they stay only while they are used. */
+static void on_idle(evutil_socket_t fd, short what, void *arg)
+{
+    struct upstream *u = arg;
+
+    (void)fd;
+    (void)what;
+    if (!u->busy && u->ntransfers == 0)
+        daemon_exit(&u->d, 0);
+    u->busy = false;
+}
+
+static int watch_idle(struct upstream *u, struct err *e)
+{
+    struct timeval period = {IDLE_EXIT_S, 0};
+
+    u->busy = true;
+    u->idle = event_new(u->d.base, -1, EV_PERSIST, on_idle, u);
+    return u->idle && event_add(u->idle, &period) == 0 ? 0 : err_set(e, ENOMEM, "cannot watch for idleness");
+}
+
 int main(void)
 {
     static struct upstream u;
@@ -71,7 +92,7 @@ int main(void)
         (void)err_set(&e, EIO, "libsodium does not start");
     ca = json_string_value(json_object_get(u.d.config, "provider_ca_file"));
     if (e.code != 0 || (ca && *ca && io_read_file(AT_FDCWD, ca, CA_FILE_MAX, &u.ca, &u.ca_len, &e) < 0) ||
-        transfers_init(&u, &e) < 0 || seal(&u, &e) < 0) {
+        transfers_init(&u, &e) < 0 || watch_idle(&u, &e) < 0 || seal(&u, &e) < 0) {
         log_error("%s", e.text);
         return 1;
     }
@@ -80,6 +101,7 @@ int main(void)
     keys_wipe(&u);
     (void)curl_multi_cleanup(u.multi);
     event_free(u.timer);
+    event_free(u.idle);
     event_free(u.drained);
     free(u.ca);
     return status;

@@ -440,6 +440,7 @@ bool transfer_request(void *ctx, const struct link_req *req, struct wire_in *in)
     t->next = u->transfers;
     u->transfers = t;
     u->ntransfers++;
+    u->busy = true;
     redactor_init(&t->redactor);
     wire_get_str(in, t->provider, sizeof(t->provider));
     wire_get_str(in, method, sizeof(method));

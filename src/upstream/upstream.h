@@ -17,6 +17,7 @@ enum {
     CONNECT_TIMEOUT_S = 10,
     IDLE_TIMEOUT_S = 300,
     TRANSFERS_MAX = 512,
+    IDLE_EXIT_S = 60, /* without a request for so long the process ends; the next one starts it again */
     BACKLOG_HIGH = 1 << 20, /* bytes queued to the model proxy before transfers pause */
 };
 
@@ -28,6 +29,8 @@ struct upstream {
     CURLM *multi;
     struct event *timer;   /* libcurl's */
     struct event *drained; /* looks whether the link's backlog is gone */
+    struct event *idle;    /* every IDLE_EXIT_S: ends the process unless something happened since */
+    bool busy;             /* a request arrived since the last look */
     struct transfer *transfers;
     unsigned ntransfers;
     struct key *keys;
