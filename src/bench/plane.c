@@ -17,7 +17,8 @@
 #include "base/io.h"
 #include "bench/bench.h"
 
-enum { MEMBERS_MAX = 16, SETTLE_US = 1500000 };
+/* Idle means: nothing happened for so long. The vault closes the databases of quiet sessions after 3 s and looks every 2 s. */
+enum { MEMBERS_MAX = 16, SETTLE_US = 7000000 };
 
 struct plane {
     pid_t pid;
@@ -75,11 +76,14 @@ static size_t members(pid_t up, pid_t *out)
     return n;
 }
 
+/* Weighs the control plane once it is idle. */
 static void weigh(pid_t up, long *kib, long *fds, size_t *count)
 {
     pid_t pids[MEMBERS_MAX];
-    size_t n = members(up, pids);
+    size_t n;
 
+    (void)usleep(SETTLE_US);
+    n = members(up, pids);
     *kib = *fds = 0;
     for (size_t i = 0; i < n; i++) {
         *kib += pss_of(pids[i]);
@@ -245,7 +249,6 @@ static int measure(struct plane *p, const struct bench_options *o, json_t *resul
     size_t count;
     char session[64];
 
-    (void)usleep(SETTLE_US);
     weigh(p->pid, &idle, &fds, &count);
     (void)json_array_append_new(results, figure("idle, all processes (PSS)", "KiB", (double)idle));
     (void)json_array_append_new(results, figure("processes", "", (double)count));
@@ -253,12 +256,10 @@ static int measure(struct plane *p, const struct bench_options *o, json_t *resul
         return -1;
     if (measure_chat(p, o, results, e) < 0) /* before the slope: what is loaded once is then loaded */
         return -1;
-    (void)usleep(SETTLE_US);
     weigh(p->pid, &idle, &fds, &count);
     for (unsigned i = 0; i < o->sessions; i++)
         if (create_session(p, session, sizeof(session), e) < 0)
             return -1;
-    (void)usleep(SETTLE_US);
     weigh(p->pid, &with, &fds, &count);
     (void)json_array_append_new(results, figure("each further idle session, its sandbox not counted (PSS)", "KiB", (double)(with - idle) / (double)o->sessions));
     return 0;
