@@ -1,6 +1,7 @@
 /*
  * tools_human.c - the tools that reach people: a message, a question, a request for more rights.
  */
+#include <stdint.h>
 #include <string.h>
 
 #include "agent/tools.h"
@@ -32,6 +33,41 @@ static void run_ask(struct queue *q, const json_t *input, struct tool_result *r)
     r->ends_turn = true;
 }
 
+/*
+ * What an agent asks for comes on top of what it has: a request for tools becomes the union of its present
+ * list and the new names. (Only an operator replaces or shortens a list.) Returns a new document, or NULL
+ * with r failed.
+ */
+static json_t *tools_with_present(struct queue *q, const json_t *document, struct tool_result *r)
+{
+    struct err e = ERR_INIT;
+    json_t *answer = queue_call(q, json_pack("{s:s}", "op", "config"), &e), *merged, *t;
+    const json_t *lists[2];
+    json_t *all = json_array();
+    size_t i, k;
+
+    if (!answer) {
+        tool_fail(r, "the present list of tools cannot be read: %s", e.text);
+        json_decref(all);
+        return NULL;
+    }
+    lists[0] = json_object_get(json_object_get(answer, "config"), "tools");
+    lists[1] = json_object_get(document, "tools");
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
+        json_array_foreach(lists[l], i, t)
+        {
+            for (k = 0; k < json_array_size(all) && !json_equal(json_array_get(all, k), t); k++)
+                ;
+            if (k == json_array_size(all))
+                (void)json_array_append(all, t);
+        }
+    }
+    json_decref(answer);
+    merged = json_copy((json_t *)(uintptr_t)document);
+    (void)json_object_set_new(merged, "tools", all);
+    return merged;
+}
+
 static void run_change(struct queue *q, const json_t *input, struct tool_result *r)
 {
     const char *kind = tool_string(input, "kind", r), *reason = kind ? tool_string(input, "reason", r) : NULL;
@@ -45,8 +81,14 @@ static void run_change(struct queue *q, const json_t *input, struct tool_result 
         tool_fail(r, "the argument \"document\" must be an object such as {\"tools\": [\"shell\"]}");
         return;
     }
+    if (!strcmp(kind, "tools") && json_is_array(json_object_get(document, "tools")))
+        document = tools_with_present(q, document, r);
+    else
+        json_incref(document);
+    if (!document)
+        return;
     answer = queue_call(q,
-                        json_pack("{s:s, s:s, s:O, s:s}", "op", "change", "kind", kind, "document", document,
+                        json_pack("{s:s, s:s, s:o, s:s}", "op", "change", "kind", kind, "document", document,
                                   "reason", reason),
                         &e);
     if (!answer) {
@@ -82,7 +124,7 @@ const struct tool tools_human[] = {
      "{\"type\":\"object\",\"properties\":{\"kind\":{\"type\":\"string\",\"enum\":[\"tools\",\"env\","
      "\"image\",\"wall\","
      "\"limits\",\"provider\",\"mounts\",\"peers\",\"instructions\"]},\"document\":{\"type\":\"object\","
-     "\"description\":\"the new value, e.g. "
+     "\"description\":\"the new value; for the kind tools those to be added to the ones you have, e.g. "
      "{\\\"tools\\\":[\\\"shell\\\"]}\"},\"reason\":{\"type\":\"string\"}},"
      "\"required\":[\"kind\",\"document\",\"reason\"]}",
      run_change},

@@ -269,7 +269,9 @@ def test_a_request_for_rights_is_passed_on_and_the_agent_goes_on(world):
     assert "c-1 is held for a human" in text
     change = w.queue.changes[0]
     assert (change["kind"], change["reason"]) == ("tools", "to run the tests")
-    assert change["document"] == {"tools": ["shell"]}
+    assert change["document"] == {"tools": ["request_change", "shell"]}, "what it has stays"
+    w.queue.ask("need: request_change: I have it already")
+    assert w.queue.changes[1]["document"] == {"tools": ["request_change"]}, "no tool is named twice"
     w.queue.change_state = "refused"
     assert "no such tool" in w.queue.ask("need: nonsense: because")["text"]
 
