@@ -3,11 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -92,18 +93,34 @@ static int knob(const char *dir, const char *name, const char *value)
     return io_format(path, sizeof(path), "%s/%s", dir, name) ? io_write_knob(AT_FDCWD, path, value) : -ENAMETOOLONG;
 }
 
-/* Hands controllers down to children of `dir`. Each on its own, so that one missing controller does not cost the others. */
+/*
+ * Hands controllers down to children of `dir`. Memory first: it alone is refused while processes are in `dir`. The others
+ * would be accepted, and turn the group into a threaded one that no process can be moved out of
+ * (Documentation/admin-guide/cgroup-v2.rst, "Threads").
+ */
 static bool v2_delegate(const char *dir)
 {
-    bool memory = knob(dir, "cgroup.subtree_control", "+memory") == 0;
-    bool pids = knob(dir, "cgroup.subtree_control", "+pids") == 0;
+    if (knob(dir, "cgroup.subtree_control", "+memory") < 0 || knob(dir, "cgroup.subtree_control", "+pids") < 0)
+        return false;
+    (void)knob(dir, "cgroup.subtree_control", "+cpu"); /* its absence shows when a cpu limit is set */
+    return true;
+}
 
-    (void)knob(dir, "cgroup.subtree_control", "+cpu");
-    return memory && pids;
+/* Moves every process of `dir` into `leaf`. One that may not be moved, or has just ended, is left to show in the result. */
+static void move_processes(const char *dir, const char *leaf)
+{
+    char path[CGROUP_PATH_MAX + 16];
+    CLEANUP_FREE char *pids = NULL;
+    char *save = NULL;
+
+    if (!io_format(path, sizeof(path), "%s/cgroup.procs", dir) || io_read_file(AT_FDCWD, path, 1 << 20, &pids, NULL, NULL) < 0)
+        return;
+    for (char *pid = strtok_r(pids, "\n", &save); pid; pid = strtok_r(NULL, "\n", &save))
+        (void)knob(leaf, "cgroup.procs", pid);
 }
 
 /* Finds a v2 directory below which groups with controllers can be made: the top of the hierarchy for root, else our own
- * group, after moving ourselves into a leaf ("no internal processes", Documentation/admin-guide/cgroup-v2.rst). */
+ * group when it was delegated, after moving what is in it into a leaf ("no internal processes", Documentation/admin-guide/cgroup-v2.rst). */
 static bool v2_base(const char *mount, const char *own)
 {
     char dir[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
@@ -114,8 +131,10 @@ static bool v2_base(const char *mount, const char *own)
     if (!io_format(dir, sizeof(dir), "%s%s", mount, own) || !v2_has_controllers(dir))
         return false;
     if (!v2_delegate(dir)) {
-        if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, SELF_LEAF) || (mkdir(leaf, 0755) < 0 && errno != EEXIST) ||
-            knob(leaf, "cgroup.procs", "0") < 0 || !v2_delegate(dir))
+        if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, SELF_LEAF) || (mkdir(leaf, 0755) < 0 && errno != EEXIST))
+            return false;
+        move_processes(dir, leaf);
+        if (!v2_delegate(dir))
             return false;
     }
     if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, PARENT) || (mkdir(leaf, 0755) < 0 && errno != EEXIST) || !v2_delegate(leaf))
@@ -342,6 +361,15 @@ void cgroup_destroy(struct cgroup *c)
     c->ndirs = 0;
 }
 
+/* A zombie has ended too: its parent, perhaps a slow pid 1, just has not collected it. A pidfd of either is readable. */
+static bool has_ended(pid_t pid)
+{
+    CLEANUP_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return fd < 0 ? errno == ESRCH : poll(&p, 1, 0) == 1;
+}
+
 void cgroup_sweep(void)
 {
     resolve();
@@ -354,7 +382,7 @@ void cgroup_sweep(void)
         while ((d = readdir(list))) {
             const char *dash = strrchr(d->d_name, '-');
             uint64_t pid;
-            if (d->d_type == DT_DIR && dash && io_parse_u64(dash + 1, INT_MAX, &pid) && kill((pid_t)pid, 0) < 0 && errno == ESRCH)
+            if (d->d_type == DT_DIR && dash && io_parse_u64(dash + 1, INT_MAX, &pid) && pid > 0 && has_ended((pid_t)pid))
                 (void)unlinkat(dirfd(list), d->d_name, AT_REMOVEDIR);
         }
         (void)closedir(list);
