@@ -98,7 +98,7 @@ const struct verb cli_verbs[] = {
     {"change", "submit", "KIND AGENT", "Ask for a change of one kind: tools, env, image, wall, limits, provider, mounts, peers, instructions.",
      "ironclaw change submit tools coder --file tools.yaml --reason 'reads files'", submit_options, 2, 2, change_submit},
     {"token", "bootstrap", "TOKEN", "Exchange the one-time token of the first start for an admin token and keep it.",
-     "ironclaw token bootstrap ibt_0123456789abcdef", bootstrap_options, 1, 1, token_bootstrap},
+     "ironclaw token bootstrap ict_0123456789abcdef", bootstrap_options, 1, 1, token_bootstrap},
     {"token", "create", "", "Make a token; it is shown this once.",
      "ironclaw token create --scope read --name dashboard", token_options, 0, 0, token_create},
     {"token", "list", "", "List the tokens, without their secrets.", "ironclaw token list", NULL, 0, 0, token_list},

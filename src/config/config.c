@@ -355,8 +355,14 @@ json_t *config_parse(const char *text, size_t len, const char *name, struct err 
 
 static char *default_state_dir(struct err *e)
 {
-    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    const char *set = getenv("IRONCLAW_STATE_DIR"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
+    if (set && *set) { /* the same variable the client goes by: both must mean one directory */
+        if (is_path(set))
+            return x_strdup(set);
+        (void)err_set(e, EINVAL, "IRONCLAW_STATE_DIR must be an absolute path without '.' or '..'");
+        return NULL;
+    }
     if (geteuid() == 0)
         return x_strdup("/var/lib/ironclaw");
     if (xdg && is_path(xdg))

@@ -36,8 +36,8 @@
 
 /*
  * Loads `path` (NULL: all defaults). Returns a new reference (json_decref) or NULL with e:
- * "file:line:column: what is wrong". Reads the environment: HOME and XDG_STATE_HOME for state_dir, the
- * variables of env_allowed for host_env.
+ * "file:line:column: what is wrong". Reads the environment: IRONCLAW_STATE_DIR, HOME and
+ * XDG_STATE_HOME for state_dir, the variables of env_allowed for host_env.
  */
 json_t *config_load(const char *path, struct err *e);
 

@@ -12,7 +12,7 @@
 const struct config_key config_keys[] = {
     {"", CONFIG_SECTION, 0, 0, NULL, "{}", "The document itself."},
     {"state_dir", CONFIG_PATH, 0, 0, NULL, "\"\"",
-     "Directory (mode 0700) of keys, queues, registry and audit log; the default is `/var/lib/ironclaw` for root, else `$XDG_STATE_HOME/ironclaw` or `~/.local/state/ironclaw`."},
+     "Directory (mode 0700) of keys, queues, registry and audit log; the default is `$IRONCLAW_STATE_DIR`, else `/var/lib/ironclaw` for root, else `$XDG_STATE_HOME/ironclaw` or `~/.local/state/ironclaw`."},
     {"uid_base", CONFIG_INT, 65536, 4278190079.0, NULL, "1879048192",
      "First of the 2^24 host uids that sessions and our processes use when started as root."},
     {"listen", CONFIG_LIST, 0, 8, NULL, "[]",

@@ -43,6 +43,15 @@ def test_the_state_directory_has_a_default(tmp_path):
     assert json.loads(check(path, XDG_STATE_HOME="/s").stdout)["state_dir"] == want
 
 
+def test_the_client_s_variable_names_the_state_directory_unless_the_file_does(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("")
+    assert json.loads(check(path, IRONCLAW_STATE_DIR="/v").stdout)["state_dir"] == "/v"
+    assert b"IRONCLAW_STATE_DIR must be an absolute path" in check(path, IRONCLAW_STATE_DIR="v").stderr
+    path.write_text("state_dir: /f\n")
+    assert json.loads(check(path, IRONCLAW_STATE_DIR="/v").stdout)["state_dir"] == "/f"
+
+
 def test_a_missing_file_is_one_sentence(tmp_path):
     done = check(tmp_path / "none")
     assert done.returncode == 1 and b"cannot open" in done.stderr and done.stderr.count(b"\n") == 1
