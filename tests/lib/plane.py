@@ -232,7 +232,10 @@ class Plane:
     def sandboxes(self):
         """Processes with a session's uid (only when started as root)."""
         low = self.uid_base + 16
-        return [p for p in all_pids() if low <= int(status_of(p).get("Uid", "0").split()[0] or 0) < self.uid_base + 65536] if self.uid_base else []
+        def inside(pid):
+            s = status_of(pid)
+            return s and s["State"][0] not in "ZX" and low <= int(s["Uid"].split()[0]) < self.uid_base + 65536
+        return [p for p in all_pids() if self.uid_base and inside(p)]
 
     def cgroups(self):
         names = set(re.findall(r'"(s-[0-9a-f]{16})"', open(os.path.join(self.state, "audit.log"), errors="replace").read())) if \
