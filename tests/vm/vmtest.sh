@@ -57,5 +57,5 @@ chmod +x tree/init tree/guest.sh
 (cd tree && find . | cpio --quiet -o -H newc | gzip -1) >initramfs.gz
 
 timeout 600 qemu-system-x86_64 -accel tcg -cpu max -m 1536 -smp 2 -nographic -no-reboot -kernel vmlinuz -initrd initramfs.gz \
-    -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all lsm=landlock,lockdown,yama,apparmor" </dev/null | tee console.log | tr -d '\r' | sed -n '/^== guest/,/^== end/p'
+    -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all lsm=landlock,lockdown,yama,apparmor" </dev/null | tee console.log | tr -d '\r' | sed -n '/== guest/,/^== end/p'
 grep -aqE '^[0-9]+ passed, 0 failed' <(tr -d '\r' <console.log | tail -n 40) || { echo "vmtest: failed (console in build/vm/console.log)"; tail -n 15 console.log; exit 1; }
