@@ -32,7 +32,7 @@ enum {
 };
 
 volatile sig_atomic_t agent_stopping;
-static volatile sig_atomic_t busy; /* a tool or an append is under way and is finished first */
+static volatile sig_atomic_t busy; /* a tool is under way and is finished first */
 
 struct agent {
     struct queue queue;
@@ -233,11 +233,9 @@ static int finish(struct agent *a, const char *kind, const char *text, uint64_t 
     for (int i = 0; i < 3; i++) {
         if (a->queue.fd < 0 && connect_queue(a, e) < 0)
             return -1;
-        busy = 1;
+        /* Not "busy": an append is durable with its message consumed, or neither is. To wait for an answer
+         * that may never come (the queue's server died) would only hold up the end. */
         int rc = queue_append(&a->queue, kind, *text ? text : "(no answer)", seq, e);
-        busy = 0;
-        if (agent_stopping)
-            _exit(0);
         if (rc == 0 || a->queue.fd >= 0)
             return rc; /* done, or refused; only a lost connection is worth another try */
     }
