@@ -15,6 +15,8 @@ enum { SYS_CREATE_RULESET = 444, SYS_ADD_RULE = 445, SYS_RESTRICT_SELF = 446, CR
 #define FS_WRITE_FILE (1ULL << 1)
 #define FS_READ_FILE  (1ULL << 2)
 #define FS_READ_DIR   (1ULL << 3)
+#define FS_REMOVE_FILE (1ULL << 5)
+#define FS_MAKE_REG    (1ULL << 8)
 #define FS_ABI1       ((1ULL << 13) - 1) /* execute .. make_sym */
 #define FS_REFER      (1ULL << 13)       /* ABI 2 */
 #define FS_TRUNCATE   (1ULL << 14)       /* ABI 3 */
@@ -64,6 +66,8 @@ int landlock_restrict(const struct landlock_path *paths, size_t n, bool no_tcp, 
         rule.allowed = FS_READ_FILE | FS_READ_DIR;
         if (paths[i].mode == LANDLOCK_READ)
             rule.allowed |= FS_EXECUTE;
+        if (paths[i].mode == LANDLOCK_FILES)
+            rule.allowed |= (FS_WRITE_FILE | FS_REMOVE_FILE | FS_MAKE_REG | FS_TRUNCATE) & attr.handled_fs;
         if (paths[i].mode == LANDLOCK_WRITE)
             rule.allowed = attr.handled_fs;
         if (fstat(rule.parent_fd, &st) < 0)

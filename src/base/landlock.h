@@ -14,6 +14,7 @@
 enum landlock_mode {
     LANDLOCK_READ,      /* read files, list directories, execute */
     LANDLOCK_READ_DATA, /* read files, list directories; no execution */
+    LANDLOCK_FILES,     /* read; create, write, remove regular files, but no directory, link, socket or device */
     LANDLOCK_WRITE,     /* read, execute, create, remove, rename, truncate, device ioctl */
 };
 

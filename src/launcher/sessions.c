@@ -22,10 +22,13 @@ struct parsed {
     struct sandbox_spec spec;
     const char *image;
     char **argv, **envp;
+    char *sources[SANDBOX_MOUNTS_MAX]; /* resolved; malloc'ed */
 };
 
 static void free_parsed(struct parsed *p)
 {
+    for (size_t i = 0; i < SANDBOX_MOUNTS_MAX; i++)
+        free(p->sources[i]);
     free(p->argv);
     free(p->envp);
 }
@@ -50,8 +53,37 @@ static char **string_vector(const json_t *array)
     return out;
 }
 
-static int parse_mounts(const json_t *mounts, struct sandbox_spec *spec, struct err *e)
+/*
+ * The gateway checked the mounts already; this process acts as root and checks again what it is about to open: the resolved
+ * path must lie below a directory that the administrator's configuration names. Returns it malloc'ed, or NULL with e.
+ */
+static char *resolve_mount(const json_t *config, const char *source, struct err *e)
 {
+    char *real = realpath(source, NULL);
+    size_t i;
+    json_t *entry;
+
+    if (!real) {
+        (void)err_sys(e, errno, "cannot mount %s", source);
+        return NULL;
+    }
+    json_array_foreach(json_object_get(config, "mounts_allowed"), i, entry)
+    {
+        const char *allowed = json_string_value(entry);
+        size_t len = allowed ? strlen(allowed) : 0;
+        while (len > 1 && allowed[len - 1] == '/')
+            len--;
+        if (len > 0 && !strncmp(real, allowed, len) && (real[len] == '/' || !real[len] || len == 1))
+            return real;
+    }
+    (void)err_set(e, EACCES, "the mount source %s (resolved: %s) is not below any of mounts_allowed", source, real);
+    free(real);
+    return NULL;
+}
+
+static int parse_mounts(const json_t *mounts, const json_t *config, struct parsed *p, struct err *e)
+{
+    struct sandbox_spec *spec = &p->spec;
     size_t i;
     json_t *m;
 
@@ -63,7 +95,10 @@ static int parse_mounts(const json_t *mounts, struct sandbox_spec *spec, struct 
         const char *mode = json_string_value(json_object_get(m, "mode"));
         if (!source || !target || !mode || source[0] != '/' || target[0] != '/' || !target[1] || strstr(target, ".."))
             return err_set(e, EINVAL, "a mount is ill-formed");
-        spec->mounts[i] = (struct sandbox_mount){.source = source, .target = target, .writable = !strcmp(mode, "rw")};
+        p->sources[i] = resolve_mount(config, source, e);
+        if (!p->sources[i])
+            return -1;
+        spec->mounts[i] = (struct sandbox_mount){.source = p->sources[i], .target = target, .writable = !strcmp(mode, "rw")};
     }
     spec->nmounts = json_array_size(mounts);
     return 0;
@@ -84,7 +119,7 @@ static void parse_limits(const json_t *spec, bool strict, struct cgroup_limits *
     l->cpu_asked = strict && l->cpu_milli;
 }
 
-static int parse_spec(const json_t *json, bool strict, struct parsed *p, const struct wall_ops **wall, struct err *e)
+static int parse_spec(const json_t *json, const json_t *config, bool strict, struct parsed *p, const struct wall_ops **wall, struct err *e)
 {
     const char *name = json_string_value(json_object_get(json, "wall"));
 
@@ -95,7 +130,7 @@ static int parse_spec(const json_t *json, bool strict, struct parsed *p, const s
     p->image = json_string_value(json_object_get(json, "image"));
     p->argv = string_vector(json_object_get(json, "command"));
     p->envp = string_vector(json_object_get(json, "env"));
-    if (!p->image || !p->argv || !p->argv[0] || !p->envp || parse_mounts(json_object_get(json, "mounts"), &p->spec, e) < 0)
+    if (!p->image || !p->argv || !p->argv[0] || !p->envp || parse_mounts(json_object_get(json, "mounts"), config, p, e) < 0)
         return e && e->code ? -1 : err_set(e, EINVAL, "the sandbox specification is ill-formed");
     p->spec.argv = p->argv;
     p->spec.envp = p->envp;
@@ -275,7 +310,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         (void)err_set(e, EBUSY, "session %s is still being stopped; try again", session);
         return NULL;
     }
-    rc = parse_spec(json, l->uid_base != 0, &p, &wall, e);
+    rc = parse_spec(json, l->config, l->uid_base != 0, &p, &wall, e);
     if (rc == 0 && !wall->probe(e))
         rc = -1;
     if (rc == 0)

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -61,6 +62,16 @@ static int confine(const struct seal_profile *p, struct err *e)
     return 0;
 }
 
+/* Where a path lies after the chroot. */
+static const char *inside(const struct seal_profile *p, const char *path)
+{
+    size_t len = chrooted && p->chroot_to ? strlen(p->chroot_to) : 0;
+
+    if (len == 0 || strncmp(path, p->chroot_to, len) != 0)
+        return path;
+    return path[len] == '/' ? path + len : "/";
+}
+
 static int restrict_files(const struct landlock_path *rules, size_t n, const struct seal_profile *p, struct err *e)
 {
     if (p->groups & SEAL_LAUNCH)
@@ -109,9 +120,9 @@ int seal_process(const struct seal_profile *p, struct err *e)
     if (root && caps_have(1ULL << 21 /* CAP_SYS_ADMIN */) && confine(p, e) < 0)
         return -1;
     for (unsigned i = 0; i < p->npaths; i++) {
-        const char *path = chrooted && p->chroot_to && *p->chroot_to ? "/" : p->paths[i].path;
+        const char *path = inside(p, p->paths[i].path);
         rules[i].fd = open(path, O_PATH | O_CLOEXEC);
-        rules[i].mode = p->paths[i].write ? LANDLOCK_WRITE : LANDLOCK_READ;
+        rules[i].mode = p->paths[i].mode;
         if (rules[i].fd < 0) {
             rc = err_sys(e, errno, "cannot open %s", path);
             for (unsigned k = 0; k < i; k++)

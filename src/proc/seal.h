@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/landlock.h"
 
 /* Groups of system calls a process may need; the table with every number and its reason is in proc/seal_syscalls.c. */
 enum seal_group {
@@ -22,8 +23,8 @@ enum seal_group {
 };
 
 struct seal_path {
-    const char *path; /* before the chroot */
-    bool write;
+    const char *path; /* as it was before the chroot, and below chroot_to if there is one */
+    enum landlock_mode mode;
 };
 
 struct seal_profile {

@@ -52,7 +52,7 @@ static int seal(struct upstream *u, struct err *e)
 
     for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
         if (access(wanted[i], R_OK) == 0)
-            paths[profile.npaths++] = (struct seal_path){wanted[i], false};
+            paths[profile.npaths++] = (struct seal_path){wanted[i], LANDLOCK_READ};
     profile.uid = (uint32_t)json_integer_value(json_object_get(u->d.config, "uid_base")) + UID_OFFSET;
     return seal_process(&profile, e);
 }

@@ -208,8 +208,22 @@ static int fail(const struct err *e)
     return 1;
 }
 
+/* A directory of the vault's own in the state directory: made before sealing, which allows no new one there. */
+static int make_own_dir(const char *state_dir, const char *name, uint32_t uid, char *path, struct err *e)
+{
+    if (!io_format(path, PATH_MAX, "%s/%s", state_dir, name))
+        return err_set(e, ENAMETOOLONG, "the path of the state directory is too long");
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "cannot create %s", path);
+    if (geteuid() == 0 && lchown(path, uid, uid) < 0)
+        return err_sys(e, errno, "cannot take over %s", path);
+    return 0;
+}
+
 int main(void)
 {
+    static const char *const own_names[] = {"vault", "sessions"};
+    static char own_dirs[2][PATH_MAX];
     static struct daemon d;
     static struct hub h;
     static const struct timeval tick = {TICK_S, 0};
@@ -241,8 +255,13 @@ int main(void)
                   peer_down);
     daemon_expect(&d, PEER_UPSTREAM, upstream_rules, ARRAY_LEN(upstream_rules), &h, upstream_up, peer_down);
     d.on_stop = on_stop;
+    for (size_t i = 0; i < ARRAY_LEN(own_dirs); i++)
+        if (make_own_dir(state_dir, own_names[i], own_uid(d.config), own_dirs[i], &e) < 0)
+            return fail(&e);
     {
-        const struct seal_path paths[] = {{state_dir, true}};
+        /* Not the whole state directory: images and workspaces in it are the launcher's, which acts on them as root. */
+        const struct seal_path paths[] = {
+            {state_dir, LANDLOCK_FILES}, {own_dirs[0], LANDLOCK_WRITE}, {own_dirs[1], LANDLOCK_WRITE}};
         const struct seal_profile profile = {.groups = SEAL_BASE | SEAL_FILES | SEAL_ACCEPT,
                                              .uid = own_uid(d.config),
                                              .chroot_to = state_dir,
