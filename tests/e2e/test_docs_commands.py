@@ -78,14 +78,12 @@ def missing_paths(text):
 
 
 def missing_tests(text):
-    """Tests that a page cites as `file.py::test_name`, or `test_file.c: test_name`, and that do not exist."""
+    """Tests that a page cites as `test_file.py::test_name` or `test_file.c::test_name` and that do not exist."""
     found = []
-    for path, name in re.findall(r"`(?:tests/e2e/)?(test_\w+\.py)::(test_\w+)`", text):
-        try:
-            if not re.search(r"^def %s\(" % name, text_of(os.path.join("tests/e2e", path)), re.M):
-                found.append("%s::%s" % (path, name))
-        except FileNotFoundError:
-            found.append(path)
+    for name, test in re.findall(r"`(test_\w+\.(?:py|c))::(\w+)`", text):
+        files = glob.glob(os.path.join(ROOT, "tests/**", name), recursive=True)
+        if not any(re.search(r"\b%s\(" % test, text_of(path)) for path in files):
+            found.append("%s::%s" % (name, test))
     return found
 
 
@@ -145,6 +143,7 @@ def test_the_checks_find_what_is_wrong():
         ["docs/none.md", "#no-such-heading"]
     assert missing_paths("`src/none.c` and src/walls/wall.{c,x}") == ["src/none.c", "src/walls/wall.x"]
     assert missing_tests("`test_up_main.py::test_nothing` `test_none.py::test_x` `test_docs_commands.py::test_every_link_leads_somewhere`") == \
-        ["test_up_main.py::test_nothing", "test_none.py"]
+        ["test_up_main.py::test_nothing", "test_none.py::test_x"]
+    assert missing_tests("`test_redact.c::no_such_test`, `test_redact.c::several_keys_are_known_at_once`") == ["test_redact.c::no_such_test"]
     assert script_of("```sh\n./run demo\ntrue\n```\n```text\nfalse\n```\n").split() == ["true"]
     assert run_verbs("```sh\n./run demo\n```\n") == ["demo"]
