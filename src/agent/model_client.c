@@ -153,7 +153,7 @@ static void on_chunk(struct evhttp_request *req, void *arg)
         (void)event_base_loopbreak(t->base);
     } else if (evhttp_request_get_response_code(req) == 200) {
         (void)sse_feed(&t->sse, data, len);
-    } else if (len <= 64 * 1024 - t->error_len) {
+    } else if (len <= ((size_t)64 << 10) - t->error_len) {
         t->error_body = x_realloc(t->error_body, t->error_len + len + 1);
         memcpy(t->error_body + t->error_len, data, len);
         t->error_len += len;

@@ -123,7 +123,7 @@ static void on_told(void *arg, bool ok, bool more, struct wire_in *in, int *fds,
         CLEANUP_FREE char *clean = x_malloc(len + 1);
         /* A sandbox writes what it likes; JSON holds UTF-8. Bytes that are not are shown as '?'. */
         for (size_t i = 0; i < len; i++)
-            clean[i] = tail[i] < 0x80 && tail[i] != 0 ? (char)tail[i] : '?';
+            clean[i] = tail[i] < 0x80 && tail[i] != 0 ? (char)tail[i] : (char)'?';
         {
             json_t *exact = tail && !memchr(tail, 0, len) ? json_stringn((const char *)tail, len) : NULL;
             api_answer(a->h, a->ref, 200,

@@ -300,7 +300,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], workspace[PATHS_MAX_LEN], id[96];
     CLEANUP_CLOSE int log_end = -1;
     uint32_t uid = l->uid_base ? l->uid_base + uid_index : 0;
-    const struct wall_ops *wall;
+    const struct wall_ops *wall = NULL;
     int rc;
 
     the_launcher = l;
@@ -311,7 +311,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         return NULL;
     }
     rc = parse_spec(json, l->config, l->uid_base != 0, &p, &wall, e);
-    if (rc == 0 && !wall->probe(e))
+    if (rc == 0 && wall && !wall->probe(e))
         rc = -1;
     if (rc == 0)
         rc = image_path(l->state_dir, p.image, rootfs, sizeof(rootfs), e);
@@ -339,7 +339,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         rc = wall->start(&p.spec, &s->sandbox, e);
     }
     free_parsed(&p);
-    if (rc < 0) {
+    if (rc < 0 || !s) {
         if (s && s->log_fd >= 0)
             (void)close(s->log_fd);
         free(s);

@@ -19,7 +19,7 @@ static void copy_printable(char *dst, size_t cap, const char *text, size_t len)
     size_t n = len < cap - 1 ? len : cap - 1;
 
     for (size_t i = 0; i < n; i++)
-        dst[i] = text[i] > 0x20 && text[i] < 0x7f ? text[i] : '?';
+        dst[i] = text[i] > 0x20 && text[i] < 0x7f ? text[i] : (char)'?';
     dst[n] = 0;
 }
 

@@ -139,7 +139,7 @@ static void proceed(struct connection *c)
     uint64_t now = io_monotonic_ns(), pause;
 
     if (c->out)
-        expect(c, EV_WRITE, STALL_S * 1000);
+        expect(c, EV_WRITE, (uint64_t)STALL_S * 1000);
     else if (c->waiting)
         expect(c, EV_CLOSED, c->deadline > now ? (c->deadline - now) / 1000000 + 1 : 1);
     else if ((pause = refill(c->port)) > 0)
@@ -272,7 +272,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     if (got < 0) {
-        static const struct timeval pause = {0, ACCEPT_PAUSE_MS * 1000};
+        static const struct timeval pause = {0, (suseconds_t)ACCEPT_PAUSE_MS * 1000};
         struct listener *l = &p->listeners[fd == p->listeners[1].fd];
         if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
             return;

@@ -122,7 +122,7 @@ enum damage anchors_read(struct anchors *a, uint32_t uid_index, enum direction d
 static int write_copy(struct anchors *a, uint64_t slot, unsigned which, const unsigned char *copy,
                       struct err *e)
 {
-    ssize_t n = anchors_io.pwrite(a->fd, copy, COPY, (off_t)(slot * SLOT + which * COPY));
+    ssize_t n = anchors_io.pwrite(a->fd, copy, COPY, (off_t)slot * SLOT + (off_t)which * COPY);
 
     if (n != COPY)
         return err_sys(e, n < 0 ? errno : ENOSPC, "cannot write vault/anchors");

@@ -66,7 +66,7 @@ static int checkpoint(struct audit *a, struct err *e)
     (void)io_format(
         body, sizeof(body),
         "{\"seq\":%llu,\"time\":%llu,\"type\":\"checkpoint\",\"signature\":\"%s\",\"prev\":\"%s\"",
-        (unsigned long long)(a->seq + 1), (unsigned long long)now, hex, a->head);
+        (unsigned long long)a->seq + 1, (unsigned long long)now, hex, a->head);
     if (write_line(a, body, strlen(body), true, e) < 0)
         return -1;
     a->unsigned_records = 0;
@@ -99,8 +99,8 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 
 int audit_append(struct audit *a, enum audit_sync sync, const char *type, json_t *fields, struct err *e)
 {
-    static const struct timeval batch = {0, BATCH_MS * 1000}, idle = {IDLE_CHECKPOINT_MS / 1000, 0};
-    json_t *line = json_pack("{s:I,s:I,s:s}", "seq", (json_int_t)(a->seq + 1), "time",
+    static const struct timeval batch = {0, (suseconds_t)BATCH_MS * 1000}, idle = {IDLE_CHECKPOINT_MS / 1000, 0};
+    json_t *line = json_pack("{s:I,s:I,s:s}", "seq", (json_int_t)a->seq + 1, "time",
                              (json_int_t)io_wall_ms(), "type", type);
     CLEANUP_FREE char *text = NULL;
     size_t len;
