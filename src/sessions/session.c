@@ -653,7 +653,12 @@ void sessions_exited(struct hub *h, const char *id, uint32_t code, const char *r
     } else if (s->desired && !s->removing) {
         (void)io_format(text, sizeof(text), "its program ended with status %u (%s)", code, s->last_reason);
         s->restarts++;
-        back_off(s, text);
+        if (s->attempt + 1 >= LAUNCH_ATTEMPTS) {
+            set_state(s, SESSION_FAILED, text); /* the next message, or a change, tries again */
+            log_warn("session %s has failed: %s, %d times in a row", s->id, text, LAUNCH_ATTEMPTS);
+        } else {
+            back_off(s, text);
+        }
     }
     session_step(s);
 }
