@@ -1,18 +1,21 @@
 /*
- * ironclaw-init: pid 1 of a sandbox. Static, small, without secrets: it is executed only after the sandbox was built, so
- * nothing of the host's memory is left in it. It restricts itself (and so the workload) with Landlock and the system call
- * filter, starts the workload in a session of its own, reaps whatever is orphaned, forwards signals, and ends with the
- * workload's status; its end takes everything else in the pid namespace with it.
+ * ironclaw-init: pid 1 of a sandbox. Static, small, without secrets: it is executed only after the sandbox
+ * was built, so nothing of the host's memory is left in it. It restricts itself (and so the workload) with
+ * Landlock and the system call filter, starts the workload in a session of its own, reaps whatever is
+ * orphaned, forwards signals, and ends with the workload's status; its end takes everything else in the pid
+ * namespace with it.
  *
- *     ironclaw-init t|- COMMAND [ARGUMENT]...      descriptor 3: control socket to the host
+ *     ironclaw-init t|- N PATH*N COMMAND [ARGUMENT]...      descriptor 3: control socket to the host
  *
- * 't': descriptor 0 is the slave of the sandbox's own terminal and becomes the controlling one.
+ * 't': descriptor 0 is the slave of the sandbox's own terminal and becomes the controlling one. The N paths
+ * are mounts the workload may write to, besides its own places.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -38,25 +41,33 @@ static void report(char kind, const char *text)
     (void)send(CONTROL_FD, message, len + 1, MSG_NOSIGNAL);
 }
 
-/* The program may use all the wall offers; Landlock repeats the file rules independently of mounts and keeps signals and
- * abstract sockets inside. A kernel without Landlock has the other walls (named by `ironclaw doctor`). */
-static int restrict_self(struct err *e)
+/* The program may use all the wall offers; Landlock repeats the file rules independently of mounts and keeps
+ * signals and abstract sockets inside. A kernel without Landlock has the other walls (named by `ironclaw
+ * doctor`). */
+static int restrict_self(char *const *writable, size_t nwritable, struct err *e)
 {
     static const struct {
         const char *path;
         enum landlock_mode mode;
-    } places[] = {{"/", LANDLOCK_READ}, {"/workspace", LANDLOCK_WRITE}, {"/tmp", LANDLOCK_WRITE}, {"/dev", LANDLOCK_WRITE}, {"/proc", LANDLOCK_WRITE}};
-    struct landlock_path rules[ARRAY_LEN(places)];
+    } places[] = {{"/", LANDLOCK_READ},
+                  {"/workspace", LANDLOCK_WRITE},
+                  {"/tmp", LANDLOCK_WRITE},
+                  {"/dev", LANDLOCK_WRITE},
+                  {"/proc", LANDLOCK_WRITE}};
+    struct landlock_path rules[ARRAY_LEN(places) + SANDBOX_MOUNTS_MAX];
+    size_t n = ARRAY_LEN(places) + nwritable;
     int rc;
 
-    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-        rules[i].fd = open(places[i].path, O_PATH | O_CLOEXEC);
-        rules[i].mode = places[i].mode;
+    for (size_t i = 0; i < n; i++) {
+        bool own = i < ARRAY_LEN(places);
+        const char *path = own ? places[i].path : writable[i - ARRAY_LEN(places)];
+        rules[i].fd = open(path, O_PATH | O_CLOEXEC);
+        rules[i].mode = own ? places[i].mode : LANDLOCK_WRITE;
         if (rules[i].fd < 0)
-            return err_sys(e, errno, "cannot open %s", places[i].path);
+            return err_sys(e, errno, "cannot open %s", path);
     }
-    rc = landlock_restrict(rules, ARRAY_LEN(rules), false, true, e);
-    for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+    rc = landlock_restrict(rules, n, false, true, e);
+    for (size_t i = 0; i < n; i++)
         (void)close(rules[i].fd);
     return rc < 0 ? -1 : 0;
 }
@@ -113,8 +124,10 @@ static int supervise(pid_t main_pid, int signals)
         if (info.ssi_signo == SIGCHLD) {
             if (reap(main_pid, &status))
                 return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-        } else if (info.ssi_code == SI_USER && info.ssi_pid != 0) {
-            continue; /* from inside the sandbox: pid 1 takes no orders from the workload */
+        } else if (info.ssi_code != SI_USER || info.ssi_pid != 0) {
+            /* Not from the host, whose pid shows as 0 here: tgkill, sigqueue, SIGIO and the like come from
+             * inside, and pid 1 takes no orders from the workload. */
+            continue;
         } else {
             (void)kill(-main_pid, (int)info.ssi_signo);
         }
@@ -126,23 +139,26 @@ int main(int argc, char **argv)
     struct err e = ERR_INIT;
     sigset_t all;
     pid_t pid;
+    size_t nwritable = argc > 3 ? (size_t)strtoul(argv[2], NULL, 10) : 0;
     int signals;
 
-    if (argc < 3 || getpid() != 1 || fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
+    if (argc < 4 || nwritable > SANDBOX_MOUNTS_MAX || (size_t)argc < nwritable + 4 || getpid() != 1 ||
+        fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
         (void)!write(2, "ironclaw-init is started by a sandbox, not by hand\n", 51);
         return 125;
     }
-    /* exec made us dumpable again; from here on no process of the same uid may look into pid 1 (ptrace(2), proc(5)). */
+    /* exec made us dumpable again; from here on no process of the same uid may look into pid 1 (ptrace(2),
+     * proc(5)). */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)sigfillset(&all);
     (void)sigprocmask(SIG_SETMASK, &all, NULL);
     signals = signalfd(-1, &all, SFD_CLOEXEC);
     if (signals < 0) {
         (void)err_sys(&e, errno, "init cannot receive signals");
-    } else if (restrict_self(&e) == 0 && seccomp_install(&e) == 0) {
+    } else if (restrict_self(argv + 3, nwritable, &e) == 0 && seccomp_install(&e) == 0) {
         pid = fork();
         if (pid == 0)
-            workload(argv[1][0] == 't', argv + 2);
+            workload(argv[1][0] == 't', argv + 3 + nwritable);
         if (pid > 0) {
             report(CONTROL_READY, "");
             /* Our copies of the workload's descriptors would keep its pipes open after it ended. */

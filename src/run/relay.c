@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -15,7 +16,7 @@ static struct termios saved;
 
 int relay_prepare(struct relay *r, bool terminal, struct err *e)
 {
-    *r = (struct relay){.inside = {-1, -1, -1}, .pumps = {-1, -1, -1}, .master = -1, .stdin_open = true};
+    *r = (struct relay){.inside = {-1, -1, -1}, .pumps = {-1, -1, -1}, .master = -1};
     for (int i = 0; i < 3 && !terminal; i++) {
         int ends[2];
         if (fcntl(i, F_GETFD) < 0)
@@ -41,6 +42,81 @@ static void copy_window_size(int master)
         (void)ioctl(master, TIOCSWINSZ, &size);
 }
 
+/* Room to read into, once what was read before has been written. */
+static bool is_hungry(const struct flow *f)
+{
+    return f->from >= 0 && f->at == f->len;
+}
+
+static bool has_output(const struct flow *f)
+{
+    return f->to >= 0 && f->at < f->len;
+}
+
+/* Returns false at end of file or error. Called when poll says that there is something. */
+static bool flow_read(struct flow *f)
+{
+    ssize_t n = read(f->from, f->data, sizeof(f->data));
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return true;
+    f->at = 0;
+    f->len = n > 0 ? (size_t)n : 0;
+    return n > 0;
+}
+
+/* Writes what the other side takes now. Returns false when it takes nothing any more. */
+static bool flow_write(struct flow *f)
+{
+    ssize_t n = write(f->to, f->data + f->at, f->len - f->at);
+
+    if (n < 0)
+        return errno == EINTR || errno == EAGAIN;
+    f->at += (size_t)n;
+    return true;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+/* The caller's input ended: a terminal gets its end-of-file character, a pipe is closed once all of it was
+ * written. */
+static void end_input(struct relay *r)
+{
+    struct flow *f = &r->flows[0];
+
+    f->from = -1;
+    if (r->master >= 0 && f->to >= 0) {
+        f->data[0] = 4; /* ^D */
+        f->at = 0;
+        f->len = 1;
+    } else {
+        close_fd(&r->pumps[0]);
+        f->to = -1;
+    }
+}
+
+/* Our end of a pipe of the workload's, or the terminal: struct sandbox owns that one. */
+static void end_output(struct relay *r, int i)
+{
+    r->flows[i].from = r->flows[i].to = -1;
+    if (r->master >= 0 && i == 1)
+        r->master = r->flows[0].to = -1;
+    close_fd(&r->pumps[i]);
+}
+
+static void set_nonblocking(int fd)
+{
+    int flags = fd >= 0 ? fcntl(fd, F_GETFL) : -1;
+
+    if (flags >= 0)
+        (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 void relay_started(struct relay *r, int master)
 {
     struct termios raw;
@@ -49,6 +125,15 @@ void relay_started(struct relay *r, int master)
         if (r->made[i])
             (void)close(r->inside[i]);
     r->master = master;
+    /* Ours never block: a workload that does not read must not keep us from its output, its end or the
+     * timeout. The caller's own descriptors are shared with other programs and stay as they are; poll says
+     * when they take something. */
+    set_nonblocking(master);
+    set_nonblocking(r->pumps[0]);
+    r->flows[0] = (struct flow){.from = master >= 0 || r->pumps[0] >= 0 ? 0 : -1,
+                                .to = master >= 0 ? master : r->pumps[0]};
+    r->flows[1] = (struct flow){.from = master >= 0 ? master : r->pumps[1], .to = 1};
+    r->flows[2] = (struct flow){.from = r->pumps[2], .to = 2};
     if (master < 0 || tcgetattr(0, &saved) < 0)
         return;
     copy_window_size(master);
@@ -57,85 +142,65 @@ void relay_started(struct relay *r, int master)
     r->raw = tcsetattr(0, TCSADRAIN, &raw) == 0;
 }
 
-/* Copies what is there once. Returns false at end of file or error. */
-static bool pump(int from, int to)
+static void forward_signal(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals)
 {
-    char buf[16384];
-    ssize_t n;
+    struct signalfd_siginfo info;
 
-    do {
-        n = read(from, buf, sizeof(buf));
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN)
-        return true;
-    return n > 0 && io_write_all(to, buf, (size_t)n) == 0;
+    if (read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    if (info.ssi_signo == SIGWINCH && r->master >= 0)
+        copy_window_size(r->master);
+    (void)wall->signal(s, (int)info.ssi_signo);
 }
 
-/* ^D on the caller's side: a terminal gets its end-of-file character, a pipe is closed. */
-static void end_input(struct relay *r)
+/* Asks poll for what each flow can do next: its source while it is empty, else its target. */
+static void prepare(const struct relay *r, struct pollfd *from, struct pollfd *to)
 {
-    static const char eot = 4;
-
-    r->stdin_open = false;
-    if (r->master >= 0)
-        (void)!write(r->master, &eot, 1);
-    else if (r->pumps[0] >= 0) {
-        (void)close(r->pumps[0]);
-        r->pumps[0] = -1;
+    for (int i = 0; i < 3; i++) {
+        from[i] = (struct pollfd){.fd = is_hungry(&r->flows[i]) ? r->flows[i].from : -1, .events = POLLIN};
+        to[i] = (struct pollfd){.fd = has_output(&r->flows[i]) ? r->flows[i].to : -1, .events = POLLOUT};
     }
 }
 
-static void pump_output(struct relay *r, int i)
+static void move(struct relay *r, const struct pollfd *from, const struct pollfd *to)
 {
-    if (pump(r->pumps[i], i))
-        return;
-    (void)close(r->pumps[i]);
-    r->pumps[i] = -1;
+    for (int i = 0; i < 3; i++) {
+        struct flow *f = &r->flows[i];
+        if ((from[i].fd >= 0 && from[i].revents && !flow_read(f)) ||
+            (to[i].fd >= 0 && to[i].revents && f->to >= 0 && !flow_write(f))) {
+            if (i == 0)
+                end_input(r);
+            else
+                end_output(r, i);
+        }
+    }
 }
 
-static void pump_terminal(struct relay *r)
+int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals,
+              uint64_t deadline_ns)
 {
-    if (pump(r->master, 1))
-        return;
-    r->master = -1; /* hung up: the workload closed it; struct sandbox owns the descriptor */
-}
-
-int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals, uint64_t deadline_ns)
-{
-    enum { PIDFD, SIGNALS, INPUT, MASTER, OUT, ERR, COUNT };
+    enum { PIDFD, SIGNALS, FROM, TO = FROM + 3, COUNT = TO + 3 };
 
     for (;;) {
         struct pollfd p[COUNT] = {
-            [PIDFD] = {.fd = s->pidfd, .events = POLLIN}, [SIGNALS] = {.fd = signals, .events = POLLIN},
-            [INPUT] = {.fd = r->stdin_open && (r->master >= 0 || r->pumps[0] >= 0) ? 0 : -1, .events = POLLIN},
-            [MASTER] = {.fd = r->master, .events = POLLIN},
-            [OUT] = {.fd = r->pumps[1], .events = POLLIN}, [ERR] = {.fd = r->pumps[2], .events = POLLIN},
-        };
+            [PIDFD] = {.fd = s->pidfd, .events = POLLIN}, [SIGNALS] = {.fd = signals, .events = POLLIN}};
         uint64_t now = deadline_ns ? io_monotonic_ns() : 0;
         int wait = -1;
+        prepare(r, p + FROM, p + TO);
         if (deadline_ns) {
             if (now >= deadline_ns)
                 return 1;
-            wait = (int)((deadline_ns - now) / 1000000 + 1);
+            wait =
+                (deadline_ns - now) / 1000000 < INT_MAX ? (int)((deadline_ns - now) / 1000000 + 1) : INT_MAX;
         }
-        if (poll(p, COUNT, wait) < 0 && errno != EINTR)
-            return 0;
-        if (p[INPUT].revents && !pump(0, r->master >= 0 ? r->master : r->pumps[0]))
-            end_input(r);
-        if (p[MASTER].revents)
-            pump_terminal(r);
-        if (p[OUT].revents)
-            pump_output(r, 1);
-        if (p[ERR].revents)
-            pump_output(r, 2);
-        if (p[SIGNALS].revents) {
-            struct signalfd_siginfo info;
-            if (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-                if (info.ssi_signo == SIGWINCH && r->master >= 0)
-                    copy_window_size(r->master);
-                (void)wall->signal(s, (int)info.ssi_signo);
-            }
+        if (poll(p, COUNT, wait) < 0) {
+            if (errno != EINTR)
+                return 0;
+            continue;
         }
+        move(r, p + FROM, p + TO);
+        if (p[SIGNALS].revents)
+            forward_signal(r, s, wall, signals);
         if (p[PIDFD].revents)
             return 0;
     }
@@ -144,21 +209,18 @@ int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *w
 void relay_finish(struct relay *r)
 {
     /* Everything inside is dead: what is left in the pipes and the terminal is all there will ever be. */
-    if (r->master >= 0) {
-        (void)fcntl(r->master, F_SETFL, O_NONBLOCK);
-        for (int guard = 0; guard < 64; guard++) {
-            char buf[16384];
-            ssize_t n = read(r->master, buf, sizeof(buf));
+    for (int i = 1; i < 3; i++) {
+        struct flow *f = &r->flows[i];
+        while (f->to >= 0 && io_write_all(f->to, f->data + f->at, f->len - f->at) == 0 && f->from >= 0) {
+            ssize_t n = read(f->from, f->data, sizeof(f->data)); /* a terminal without a slave answers EIO */
+            f->at = 0;
+            f->len = n > 0 ? (size_t)n : 0;
             if (n <= 0)
                 break;
-            (void)io_write_all(1, buf, (size_t)n);
         }
     }
-    for (int i = 1; i < 3; i++)
-        while (r->pumps[i] >= 0)
-            pump_output(r, i);
-    if (r->pumps[0] >= 0)
-        (void)close(r->pumps[0]);
+    for (int i = 0; i < 3; i++)
+        close_fd(&r->pumps[i]);
     if (r->raw)
         (void)tcsetattr(0, TCSADRAIN, &saved);
 }

@@ -26,20 +26,27 @@ int run_parse(int argc, char **argv, struct run_options *o, struct err *e);
 int run_main(int argc, char **argv);
 
 /*
- * Connects the caller's descriptors with a sandbox that must not hold the caller's terminal: a pseudo-terminal (-t), or
- * pipes where a descriptor is a terminal. Everything else is handed on as it is.
+ * Connects the caller's descriptors with a sandbox that must not hold the caller's terminal: a
+ * pseudo-terminal (-t), or pipes where a descriptor is a terminal. Everything else is handed on as it is.
  */
+struct flow {
+    int from, to;   /* -1: none */
+    size_t at, len; /* data[at..len) was read and not yet written */
+    char data[4096];
+};
 struct relay {
-    int inside[3];      /* what the sandbox gets; -1: /dev/null */
-    int pumps[3];       /* our end of a pipe, or -1 */
-    bool made[3];       /* inside[i] is ours to close after start */
-    int master;         /* the sandbox's terminal, or -1 */
-    bool raw;           /* the caller's terminal is in raw mode */
-    bool stdin_open;
+    int inside[3];        /* what the sandbox gets; -1: /dev/null */
+    int pumps[3];         /* our end of a pipe, or -1 */
+    bool made[3];         /* inside[i] is ours to close after start */
+    int master;           /* the sandbox's terminal, or -1 */
+    bool raw;             /* the caller's terminal is in raw mode */
+    struct flow flows[3]; /* input, output, error */
 };
 int relay_prepare(struct relay *r, bool terminal, struct err *e);
 void relay_started(struct relay *r, int master);
-/* Moves data until the sandbox ends (pidfd readable), `deadline_ns` passes (returns 1) or a signal to forward arrives. */
-int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals, uint64_t deadline_ns);
+/* Moves data until the sandbox ends (pidfd readable), `deadline_ns` passes (returns 1) or a signal to forward
+ * arrives. */
+int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals,
+              uint64_t deadline_ns);
 /* What the sandbox wrote before it ended, then the caller's terminal as it was. */
 void relay_finish(struct relay *r);

@@ -34,7 +34,8 @@ static int listen_unix(const char *path, struct err *e)
     struct sockaddr_un a = {.sun_family = AF_UNIX};
 
     (void)io_format(a.sun_path, sizeof(a.sun_path), "%s", path);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chmod(path, 0666) < 0 || listen(fd, BACKLOG) < 0)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chmod(path, 0666) < 0 ||
+        listen(fd, BACKLOG) < 0)
         return err_sys(e, errno, "cannot listen on %s", path);
     return TAKE_FD(fd);
 }
@@ -42,7 +43,8 @@ static int listen_unix(const char *path, struct err *e)
 static int listen_tcp(uint16_t port, struct err *e)
 {
     CLEANUP_CLOSE int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, BACKLOG) < 0)
         return err_sys(e, errno, "cannot listen on 127.0.0.1:%u", port);

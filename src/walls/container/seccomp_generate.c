@@ -1,5 +1,6 @@
 /*
- * Build-time program: prints the two filters of seccomp_table.c as C arrays of BPF instructions (struct sock_filter).
+ * Build-time program: prints the two filters of seccomp_table.c as C arrays of BPF instructions (struct
+ * sock_filter).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,13 +36,16 @@ static void print_filter(scmp_filter_ctx ctx, const char *name)
     (void)close(fd);
 }
 
-static void add_arguments(scmp_filter_ctx ctx, uint32_t action, const struct seccomp_argument *rules, size_t n)
+static void add_arguments(scmp_filter_ctx ctx, uint32_t action, const struct seccomp_argument *rules,
+                          size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         struct scmp_arg_cmp when[2];
         for (unsigned k = 0; k < rules[i].n; k++)
-            when[k] = SCMP_CMP64(rules[i].when[k].argument, SCMP_CMP_MASKED_EQ, rules[i].when[k].mask, rules[i].when[k].value);
-        check(seccomp_rule_add_array(ctx, action, rules[i].call, rules[i].n, when), "cannot add an argument rule", rules[i].call);
+            when[k] = SCMP_CMP64(rules[i].when[k].argument, SCMP_CMP_MASKED_EQ, rules[i].when[k].mask,
+                                 rules[i].when[k].value);
+        check(seccomp_rule_add_array(ctx, action, rules[i].call, rules[i].n, when),
+              "cannot add an argument rule", rules[i].call);
     }
 }
 
@@ -51,7 +55,8 @@ int main(void)
 
     if (!allow || !refuse)
         return 1;
-    check(seccomp_attr_set(allow, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS), "cannot set the foreign-architecture action", 0);
+    check(seccomp_attr_set(allow, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS),
+          "cannot set the foreign-architecture action", 0);
     check(seccomp_attr_set(allow, SCMP_FLTATR_CTL_OPTIMIZE, 2), "cannot ask for a binary tree", 0);
     for (size_t i = 0; i < seccomp_nallowed; i++)
         for (const int *call = seccomp_allowed[i].calls; *call != SECCOMP_END; call++)
@@ -59,6 +64,7 @@ int main(void)
                 check(seccomp_rule_add(allow, SCMP_ACT_ALLOW, *call, 0), "cannot allow", *call);
     add_arguments(allow, SCMP_ACT_ALLOW, seccomp_conditional, seccomp_nconditional);
     check(seccomp_rule_add(allow, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0), "cannot answer clone3", 0);
+    check(seccomp_rule_add(allow, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0), "cannot answer openat2", 0);
     add_arguments(refuse, SCMP_ACT_ERRNO(EPERM), seccomp_refused, seccomp_nrefused);
     (void)printf("/* Generated from seccomp_table.c by seccomp_generate.c. */\n");
     print_filter(allow, "allow_filter");

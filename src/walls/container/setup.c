@@ -1,6 +1,7 @@
 /*
- * The child's way from a copy of the caller to a sealed pid 1. Each step gives something up; the order is the argument:
- * what needs privilege comes before the uid changes, the user namespace last, nothing untrusted runs before the end.
+ * The child's way from a copy of the caller to a sealed pid 1. Each step gives something up; the order is the
+ * argument: what needs privilege comes before the uid changes, the user namespace last, nothing untrusted
+ * runs before the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +41,8 @@ static void send_message(int control, char kind, const char *text, const int *fd
         char buf[CMSG_SPACE(sizeof(int) * SANDBOX_PORTS)];
         struct cmsghdr align;
     } anc;
-    struct iovec iov[2] = {{.iov_base = &kind, .iov_len = 1}, {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)}};
+    struct iovec iov[2] = {{.iov_base = &kind, .iov_len = 1},
+                           {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 
     if (nfds > 0) {
@@ -57,14 +59,15 @@ static void send_message(int control, char kind, const char *text, const int *fd
     (void)sendmsg(control, &msg, MSG_NOSIGNAL);
 }
 
-/* Maps host uid/gid `uid` to SANDBOX_UID through /proc/self of the host's /proc, opened before it went out of sight. */
+/* Maps host uid/gid `uid` to SANDBOX_UID through /proc/self of the host's /proc, opened before it went out of
+ * sight. */
 static int map_ids(int proc_self, uint32_t uid, uint32_t gid, struct err *e)
 {
     char line[64];
     int rc;
 
-    /* A changed uid, or a caller that hides its memory, made /proc/self belong to root. Nothing else runs in this pid
-     * namespace yet, and init hides itself again. */
+    /* A changed uid, or a caller that hides its memory, made /proc/self belong to root. Nothing else runs in
+     * this pid namespace yet, and init hides itself again. */
     if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
         return err_sys(e, errno, "cannot become dumpable for the uid map");
     rc = io_write_knob(proc_self, "setgroups", "deny"); /* before gid_map: user_namespaces(7) */
@@ -80,12 +83,13 @@ static int map_ids(int proc_self, uint32_t uid, uint32_t gid, struct err *e)
 }
 
 /*
- * Root: become the sandbox's host uid, keeping CAP_SYS_ADMIN just long enough to create the user namespace (a host that
- * restricts unprivileged user namespaces must not refuse us), then map that one uid.
+ * Root: become the sandbox's host uid, keeping CAP_SYS_ADMIN just long enough to create the user namespace (a
+ * host that restricts unprivileged user namespaces must not refuse us), then map that one uid.
  */
 static int enter_user_namespace(uint32_t uid, int proc_self, struct err *e)
 {
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
+        setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         return err_sys(e, errno, "cannot become uid %u", uid);
     if (caps_limit(1ULL << CAP_SYS_ADMIN_BIT, e) < 0)
         return -1;
@@ -109,13 +113,15 @@ static int set_rlimits(const struct sandbox_spec *spec, struct err *e)
 {
     rlim_t processes = spec->limits.pids ? spec->limits.pids : 4096;
 
-    if (set_rlimit(RLIMIT_CORE, "CORE", 0, 0, e) < 0 || set_rlimit(RLIMIT_NOFILE, "NOFILE", NOFILE_SOFT, NOFILE_HARD, e) < 0 ||
-        set_rlimit(RLIMIT_MEMLOCK, "MEMLOCK", 64 << 10, 64 << 10, e) < 0 || set_rlimit(RLIMIT_MSGQUEUE, "MSGQUEUE", 819200, 819200, e) < 0 ||
-        set_rlimit(RLIMIT_SIGPENDING, "SIGPENDING", 1024, 1024, e) < 0 || set_rlimit(RLIMIT_RTPRIO, "RTPRIO", 0, 0, e) < 0 ||
-        set_rlimit(RLIMIT_NICE, "NICE", 0, 0, e) < 0)
+    if (set_rlimit(RLIMIT_CORE, "CORE", 0, 0, e) < 0 ||
+        set_rlimit(RLIMIT_NOFILE, "NOFILE", NOFILE_SOFT, NOFILE_HARD, e) < 0 ||
+        set_rlimit(RLIMIT_MEMLOCK, "MEMLOCK", 64 << 10, 64 << 10, e) < 0 ||
+        set_rlimit(RLIMIT_MSGQUEUE, "MSGQUEUE", 819200, 819200, e) < 0 ||
+        set_rlimit(RLIMIT_SIGPENDING, "SIGPENDING", 1024, 1024, e) < 0 ||
+        set_rlimit(RLIMIT_RTPRIO, "RTPRIO", 0, 0, e) < 0 || set_rlimit(RLIMIT_NICE, "NICE", 0, 0, e) < 0)
         return -1;
-    /* As root the uid is the sandbox's own, so the limit counts the sandbox; rootless it would count all of the user's
-     * processes on the host and break it at once: there the pids cgroup alone limits. */
+    /* As root the uid is the sandbox's own, so the limit counts the sandbox; rootless it would count all of
+     * the user's processes on the host and break it at once: there the pids cgroup alone limits. */
     return spec->uid && geteuid() != 0 ? set_rlimit(RLIMIT_NPROC, "NPROC", processes, processes, e) : 0;
 }
 
@@ -125,14 +131,31 @@ static int open_terminal(int control, int *slave, struct err *e)
     CLEANUP_CLOSE int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
     int unlock = 0;
 
-    if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 || (*slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
+    if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 ||
+        (*slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
         return err_sys(e, errno, "cannot open a terminal");
     send_message(control, CONTROL_TERMINAL, "", &master, 1);
     return 0;
 }
 
+/* A directory handed in as a descriptor would be a way past pivot_root: openat(0, "..", ...) starts from it.
+ * A disk is worse. */
+static int check_stdio(const struct sandbox_spec *spec, struct err *e)
+{
+    static const char *const names[] = {"input", "output", "error"};
+    struct stat st;
+
+    for (int i = 0; i < 3; i++)
+        if (!spec->terminal && spec->stdio[i] >= 0 && fstat(spec->stdio[i], &st) == 0 &&
+            (S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)))
+            return err_set(e, EINVAL, "standard %s is a %s: it cannot be handed into a sandbox", names[i],
+                           S_ISDIR(st.st_mode) ? "directory" : "disk");
+    return 0;
+}
+
 /* Descriptors 0-2 as asked, 3 the control socket, 4 init; nothing else survives. */
-static int arrange_descriptors(const struct sandbox_spec *spec, int control, int init, int slave, struct err *e)
+static int arrange_descriptors(const struct sandbox_spec *spec, int control, int init, int slave,
+                               struct err *e)
 {
     int sources[5] = {-1, -1, -1, control, init}, high[5];
     CLEANUP_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -162,7 +185,8 @@ static int seal_root(struct err *e)
     return 0;
 }
 
-static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, bool rootless, struct err *e)
+static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, bool rootless,
+                 struct err *e)
 {
     CLEANUP_CLOSE int proc_self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
     CLEANUP_CLOSE int init = open(spec->init, O_RDONLY | O_CLOEXEC);
@@ -170,11 +194,14 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
 
     if (proc_self < 0 || init < 0)
         return err_sys(e, errno, "cannot open %s", init < 0 ? spec->init : "/proc/self");
+    if (check_stdio(spec, e) < 0)
+        return -1;
     if (rootless && map_ids(proc_self, geteuid(), getegid(), e) < 0)
         return -1;
     if (cgroup_join(cgroup) < 0)
         return err_sys(e, errno, "cannot join the cgroup");
-    /* After joining, so that the own group is the root of what /proc/self/cgroup shows. Time applies to children: the workload. */
+    /* After joining, so that the own group is the root of what /proc/self/cgroup shows. Time applies to
+     * children: the workload. */
     if (unshare(CLONE_NEWCGROUP | CLONE_NEWTIME) < 0)
         return err_sys(e, errno, "cannot create the cgroup and time namespaces");
     if (sethostname("sandbox", 7) < 0)
@@ -217,20 +244,38 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* What init is to know: terminal or not, where else the workload may write, the command. Freed by exec. */
+static char **init_arguments(const struct sandbox_spec *spec, char *count, size_t cap)
+{
+    size_t words = 0, writable = 0, n = 3;
+    char **argv;
+
+    while (spec->argv[words])
+        words++;
+    argv = x_calloc(n + spec->nmounts + words + 1, sizeof(*argv));
+    for (size_t i = 0; i < spec->nmounts; i++)
+        if (spec->mounts[i].writable) {
+            argv[n++] = (char *)(uintptr_t)spec->mounts[i].target;
+            writable++;
+        }
+    (void)io_format(count, cap, "%zu", writable);
+    argv[0] = (char *)(uintptr_t) "ironclaw-init";
+    argv[1] = (char *)(uintptr_t)(spec->terminal ? "t" : "-");
+    argv[2] = count;
+    memcpy(argv + n, spec->argv, words * sizeof(*argv));
+    return argv;
+}
+
 void container_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, bool rootless)
 {
     struct err e = ERR_INIT;
-    char *argv[256] = {(char *)(uintptr_t)"ironclaw-init", (char *)(uintptr_t)(spec->terminal ? "t" : "-")};
-    size_t n = 2;
+    char **argv, count[16];
 
     reset_signals();
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     (void)umask(022);
-    for (char *const *a = spec->argv; *a && n < ARRAY_LEN(argv) - 1; a++)
-        argv[n++] = *a;
-    if (spec->argv[n - 2]) {
-        (void)err_set(&e, E2BIG, "a command may have at most %zu words", ARRAY_LEN(argv) - 3);
-    } else if (build(spec, cgroup, control, rootless, &e) == 0) {
+    argv = init_arguments(spec, count, sizeof(count));
+    if (build(spec, cgroup, control, rootless, &e) == 0) {
         (void)syscall(SYS_execveat, INIT_FD, "", argv, spec->envp, AT_EMPTY_PATH);
         (void)err_sys(&e, errno, "cannot execute the sandbox's init");
         control = CONTROL_FD;

@@ -20,8 +20,10 @@
 #include "walls/container/container.h"
 
 #define CAP_BIT(n) (1ULL << (n))
-/* CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN: what building a sandbox as root takes. */
-#define ROOT_CAPS (CAP_BIT(0) | CAP_BIT(1) | CAP_BIT(6) | CAP_BIT(7) | CAP_BIT(8) | CAP_BIT(12) | CAP_BIT(18) | CAP_BIT(21))
+/* CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN: what building a sandbox as
+ * root takes. */
+#define ROOT_CAPS                                                                                            \
+    (CAP_BIT(0) | CAP_BIT(1) | CAP_BIT(6) | CAP_BIT(7) | CAP_BIT(8) | CAP_BIT(12) | CAP_BIT(18) | CAP_BIT(21))
 
 static bool is_rootless(void)
 {
@@ -43,22 +45,28 @@ static bool probe(struct err *e)
     char v;
     CLEANUP_FREE char *max = NULL;
 
-    if (io_read_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", 64, &max, NULL, NULL) < 0 || max[0] == '0') {
-        (void)err_set(e, EOPNOTSUPP, "user namespaces are disabled (sysctl -w user.max_user_namespaces=65536)");
+    if (io_read_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", 64, &max, NULL, NULL) < 0 ||
+        max[0] == '0') {
+        (void)err_set(e, EOPNOTSUPP,
+                      "user namespaces are disabled (sysctl -w user.max_user_namespaces=65536)");
         return false;
     }
     if (is_rootless()) {
         if (read_flag("/proc/sys/kernel/unprivileged_userns_clone", &v) && v == '0') {
-            (void)err_set(e, EPERM, "unprivileged user namespaces are disabled (as root: sysctl -w kernel.unprivileged_userns_clone=1)");
+            (void)err_set(e, EPERM,
+                          "unprivileged user namespaces are disabled (as root: sysctl -w "
+                          "kernel.unprivileged_userns_clone=1)");
             return false;
         }
         if (read_flag("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", &v) && v == '1') {
             CLEANUP_FREE char *label = NULL;
-            /* A profile that grants userns shows as our label; "unconfined" means that none is loaded for this binary. */
-            if (io_read_file(AT_FDCWD, "/proc/self/attr/current", 256, &label, NULL, NULL) < 0 || !strncmp(label, "unconfined\n", 11) ||
-                !strcmp(label, "unconfined")) {
+            /* A profile that grants userns shows as our label; "unconfined" means that none is loaded for
+             * this binary. */
+            if (io_read_file(AT_FDCWD, "/proc/self/attr/current", 256, &label, NULL, NULL) < 0 ||
+                !strncmp(label, "unconfined\n", 11) || !strcmp(label, "unconfined")) {
                 (void)err_set(e, EPERM,
-                              "AppArmor restricts unprivileged user namespaces (as root: ironclaw doctor --install-apparmor-profile)");
+                              "AppArmor restricts unprivileged user namespaces (as root: ironclaw doctor "
+                              "--install-apparmor-profile)");
                 return false;
             }
         }
@@ -75,8 +83,9 @@ static void shortfall(char *text, size_t cap)
     if (h.memory && h.cpu && h.pids)
         (void)io_format(text, cap, "%s%s", *uid ? "rootless: " : "", uid);
     else
-        (void)io_format(text, cap, "%s%s%sno %s%s%slimit: %s", *uid ? "rootless: " : "", uid, *uid ? "; " : "", h.memory ? "" : "memory ",
-                        h.cpu ? "" : "cpu ", h.pids ? "" : "pids ", h.why);
+        (void)io_format(text, cap, "%s%s%sno %s%s%slimit: %s", *uid ? "rootless: " : "", uid,
+                        *uid ? "; " : "", h.memory ? "" : "memory ", h.cpu ? "" : "cpu ",
+                        h.pids ? "" : "pids ", h.why);
     if (landlock_abi() == 0) {
         size_t used = strlen(text);
         (void)io_format(text + used, cap - used, "%sno Landlock in this kernel", used ? "; " : "");
@@ -86,7 +95,8 @@ static void shortfall(char *text, size_t cap)
 static pid_t clone_child(const struct cgroup *cgroup, bool rootless, int *pidfd)
 {
     struct clone_args args = {
-        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD | (rootless ? CLONE_NEWUSER : 0),
+        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD |
+                 (rootless ? CLONE_NEWUSER : 0),
         .pidfd = (uint64_t)(uintptr_t)pidfd,
         .exit_signal = SIGCHLD,
     };
@@ -106,7 +116,8 @@ static ssize_t receive(int fd, char *text, size_t cap, int *fds, int *nfds)
         struct cmsghdr align;
     } control;
     struct iovec iov = {.iov_base = text, .iov_len = cap};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
     struct cmsghdr *c;
     ssize_t n;
 
@@ -163,7 +174,8 @@ static void destroy(struct sandbox *s, int *status)
     int st = 0;
 
     if (s->pid > 0) {
-        /* Killing pid 1 of the namespace kills everything in it; waitpid returns once all of it is gone (pid_namespaces(7)). */
+        /* Killing pid 1 of the namespace kills everything in it; waitpid returns once all of it is gone
+         * (pid_namespaces(7)). */
         (void)kill(s->pid, SIGKILL);
         while (waitpid(s->pid, &st, 0) < 0 && errno == EINTR)
             ;
@@ -204,7 +216,7 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
         s->pidfd = -1;
         destroy(s, NULL);
         return err_sys(e, code, "container: cannot create the namespaces%s",
-                       code == EPERM    ? " (an outer container or sandbox forbids them; run 'ironclaw doctor')"
+                       code == EPERM ? " (an outer container or sandbox forbids them; run 'ironclaw doctor')"
                        : code == ENOSPC ? " (too many; raise the sysctls below user.max_*_namespaces)"
                                         : "");
     }
