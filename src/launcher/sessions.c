@@ -300,7 +300,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], workspace[PATHS_MAX_LEN], id[96];
     CLEANUP_CLOSE int log_end = -1;
     uint32_t uid = l->uid_base ? l->uid_base + uid_index : 0;
-    const struct wall_ops *wall = NULL;
+    const struct wall_ops *wall;
     int rc;
 
     the_launcher = l;
@@ -310,9 +310,11 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         (void)err_set(e, EBUSY, "session %s is still being stopped; try again", session);
         return NULL;
     }
-    rc = parse_spec(json, l->config, l->uid_base != 0, &p, &wall, e);
-    if (rc == 0 && wall && !wall->probe(e))
-        rc = -1;
+    if (parse_spec(json, l->config, l->uid_base != 0, &p, &wall, e) < 0) {
+        free_parsed(&p);
+        return NULL;
+    }
+    rc = wall->probe(e) ? 0 : -1;
     if (rc == 0)
         rc = image_path(l->state_dir, p.image, rootfs, sizeof(rootfs), e);
     if (rc == 0)
