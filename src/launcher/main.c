@@ -253,6 +253,17 @@ static void on_ctl_stop(struct daemon *d)
     daemon_exit(d, 0);
 }
 
+/* One line about what this host cannot give its sandboxes. */
+static void warn_shortfall(void)
+{
+    for (size_t i = 0; wall_at(i); i++) {
+        char text[512];
+        wall_at(i)->shortfall(text, sizeof(text));
+        if (*text)
+            log_warn("wall %s: %s", wall_at(i)->name, text);
+    }
+}
+
 int main(void)
 {
     struct err e = ERR_INIT;
@@ -282,6 +293,7 @@ int main(void)
         log_error("%s", e.text);
         return 1;
     }
+    warn_shortfall();
     for (size_t i = 0; wall_at(i); i++)
         wall_at(i)->sweep();
     return daemon_run(&daemon_);

@@ -125,8 +125,10 @@ static int parse_spec(const json_t *json, const json_t *config, bool strict, str
 
     memset(p, 0, sizeof(*p));
     *wall = name ? wall_find(name) : NULL;
-    if (!*wall)
-        return err_set(e, EINVAL, "this host has no wall '%s'; nothing weaker is used instead", name ? name : "");
+    if (!*wall) {
+        (void)err_set(e, EINVAL, "this host has no wall '%s'; nothing weaker is used instead", name ? name : "");
+        return -1;
+    }
     p->image = json_string_value(json_object_get(json, "image"));
     p->argv = string_vector(json_object_get(json, "command"));
     p->envp = string_vector(json_object_get(json, "env"));
