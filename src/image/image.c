@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -15,7 +16,8 @@
 
 enum { STAMP_MAX = 2048 };
 
-static const char *const busybox_places[] = {"/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/usr/local/bin/busybox"};
+static const char *const busybox_places[] = {"/bin/busybox", "/usr/bin/busybox", "/sbin/busybox",
+                                             "/usr/local/bin/busybox"};
 
 /* True for an ELF program without an interpreter: it runs in a root that has no libraries. */
 static bool is_static(const char *path)
@@ -43,7 +45,8 @@ static const char *find_busybox(struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(busybox_places); i++)
         if (is_static(busybox_places[i]))
             return busybox_places[i];
-    (void)err_set(e, ENOENT, "the base image needs a static busybox (as root: apt-get install busybox-static)");
+    (void)err_set(e, ENOENT,
+                  "the base image needs a static busybox (as root: apt-get install busybox-static)");
     return NULL;
 }
 
@@ -55,8 +58,10 @@ static int make_stamp(char *out, size_t cap, const char *busybox, const char *ag
     if (stat(busybox, &b) < 0 || stat(agent, &a) < 0)
         return err_sys(e, errno, "cannot examine %s and %s", busybox, agent);
     if (!io_format(out, cap,
-                   "{\"name\":\"base\",\"version\":1,\"busybox\":{\"size\":%lld,\"mtime\":%lld},\"agent\":{\"size\":%lld,\"mtime\":%lld,\"mtime_ns\":%ld}}\n",
-                   (long long)b.st_size, (long long)b.st_mtime, (long long)a.st_size, (long long)a.st_mtime, a.st_mtim.tv_nsec))
+                   "{\"name\":\"base\",\"version\":1,\"busybox\":{\"size\":%lld,\"mtime\":%lld},\"agent\":{"
+                   "\"size\":%lld,\"mtime\":%lld,\"mtime_ns\":%ld}}\n",
+                   (long long)b.st_size, (long long)b.st_mtime, (long long)a.st_size, (long long)a.st_mtime,
+                   a.st_mtim.tv_nsec))
         return err_set(e, ENAMETOOLONG, "the image manifest is too long");
     return 0;
 }
@@ -112,7 +117,8 @@ static int link_applets(const char *busybox, int root, struct err *e)
         return err_set(e, EIO, "%s --list failed", busybox);
     for (char *name = strtok_r(list, "\n", &save); name; name = strtok_r(NULL, "\n", &save)) {
         char path[128];
-        if (strchr(name, '/') || !strcmp(name, "busybox") || !io_format(path, sizeof(path), "usr/bin/%s", name))
+        if (strchr(name, '/') || !strcmp(name, "busybox") ||
+            !io_format(path, sizeof(path), "usr/bin/%s", name))
             continue;
         if (symlinkat("busybox", root, path) < 0 && errno != EEXIST)
             return err_sys(e, errno, "cannot create %s in the image", path);
@@ -122,7 +128,8 @@ static int link_applets(const char *busybox, int root, struct err *e)
 
 static int fill(int root, const char *busybox, const char *agent, struct err *e)
 {
-    static const char *const dirs[] = {"usr/bin", "usr/lib", "etc", "home", "root", "var/tmp", "opt", "dev", "proc", "run", "tmp", "workspace"};
+    static const char *const dirs[] = {"usr/bin", "usr/lib", "etc",  "home", "root", "var/tmp",
+                                       "opt",     "dev",     "proc", "run",  "tmp",  "workspace"};
     static const struct {
         const char *target, *name;
     } links[] = {{"usr/bin", "bin"}, {"usr/bin", "sbin"}, {"usr/lib", "lib"}, {"bin", "usr/sbin"}};
@@ -133,10 +140,13 @@ static int fill(int root, const char *busybox, const char *agent, struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(links); i++)
         if (symlinkat(links[i].target, root, links[i].name) < 0)
             return err_sys(e, errno, "cannot create the link %s in the image", links[i].name);
-    if (copy_file(busybox, root, "usr/bin/busybox", 0755, e) < 0 || copy_file(agent, root, "usr/bin/ironclaw-agent", 0755, e) < 0 ||
-        link_applets(busybox, root, e) < 0)
+    if (copy_file(busybox, root, "usr/bin/busybox", 0755, e) < 0 ||
+        copy_file(agent, root, "usr/bin/ironclaw-agent", 0755, e) < 0 || link_applets(busybox, root, e) < 0)
         return -1;
-    if (write_file(root, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000:agent:/workspace:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", e) < 0 ||
+    if (write_file(root, "etc/passwd",
+                   "root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000:agent:/workspace:/bin/"
+                   "sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+                   e) < 0 ||
         write_file(root, "etc/group", "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n", e) < 0 ||
         write_file(root, "etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n", e) < 0 ||
         write_file(root, "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n", e) < 0)
@@ -150,16 +160,18 @@ int image_build_base(const char *state_dir, struct err *e)
     const char *busybox = find_busybox(e);
     CLEANUP_FREE char *have = NULL;
     CLEANUP_CLOSE int dir = -1;
-    CLEANUP_CLOSE int root = -1;
+    CLEANUP_CLOSE int root = -1; /* released last is the lock, with `dir` */
     mode_t mask;
     int rc;
 
-    if (!busybox || paths_helper("ironclaw-agent", agent, sizeof(agent), e) < 0 || make_stamp(stamp, sizeof(stamp), busybox, agent, e) < 0)
+    if (!busybox || paths_helper("ironclaw-agent", agent, sizeof(agent), e) < 0 ||
+        make_stamp(stamp, sizeof(stamp), busybox, agent, e) < 0)
         return -1;
     if (!io_format(images, sizeof(images), "%s/images", state_dir))
         return err_set(e, ENAMETOOLONG, "the path of the state directory is too long");
     dir = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0 && io_read_file(dir, "base/manifest.json", STAMP_MAX, &have, NULL, NULL) == 0 && !strcmp(have, stamp))
+    if (dir >= 0 && io_read_file(dir, "base/manifest.json", STAMP_MAX, &have, NULL, NULL) == 0 &&
+        !strcmp(have, stamp))
         return 0;
     if (dir < 0) {
         if (io_mkdirs(AT_FDCWD, state_dir, 0700, e) < 0 || io_mkdirs(AT_FDCWD, images, 0755, e) < 0)
@@ -168,11 +180,18 @@ int image_build_base(const char *state_dir, struct err *e)
         if (dir < 0)
             return err_sys(e, errno, "cannot open %s", images);
     }
+    /* Two first runs at once: the second waits, then finds the image made. */
+    if (flock(dir, LOCK_EX) < 0)
+        return err_sys(e, errno, "cannot lock %s", images);
+    free(TAKE_PTR(have));
+    if (io_read_file(dir, "base/manifest.json", STAMP_MAX, &have, NULL, NULL) == 0 && !strcmp(have, stamp))
+        return 0;
     (void)io_format(fresh, sizeof(fresh), ".base.%d", (int)getpid());
     (void)io_format(old, sizeof(old), ".old.%d", (int)getpid());
     mask = umask(022);
     rc = io_remove_tree(dir, fresh, e);
-    if (rc == 0 && (mkdirat(dir, fresh, 0755) < 0 || (root = openat(dir, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
+    if (rc == 0 && (mkdirat(dir, fresh, 0755) < 0 ||
+                    (root = openat(dir, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
         rc = err_sys(e, errno, "cannot create %s/%s", images, fresh);
     if (rc == 0)
         rc = io_mkdirs(root, "rootfs", 0755, e);
@@ -202,6 +221,7 @@ int image_path(const char *state_dir, const char *name, char *out, size_t cap, s
     if (!io_format(out, cap, "%s/images/%s/rootfs", state_dir, name))
         return err_set(e, ENAMETOOLONG, "the path of the image %s is too long", name);
     if (access(out, F_OK) < 0)
-        return err_set(e, ENOENT, "there is no image '%s' (%s does not exist; see 'ironclaw image list')", name, out);
+        return err_set(e, ENOENT, "there is no image '%s' (%s does not exist; see 'ironclaw image list')",
+                       name, out);
     return 0;
 }

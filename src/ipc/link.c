@@ -1,7 +1,7 @@
 /*
  * Frame: u32 type, u32 flags, u64 id, body. One SEQPACKET datagram each, at most HEADER + WIRE_MAX bytes.
- * The kernel bounds a datagram by SO_SNDBUF; setsockopt(SO_SNDBUF, net.core.wmem_max) doubles to 425,984 bytes with
- * the default wmem_max of 212,992 (socket(7)), which is above the largest frame.
+ * The kernel bounds a datagram by SO_SNDBUF; setsockopt(SO_SNDBUF, net.core.wmem_max) doubles to 425,984
+ * bytes with the default wmem_max of 212,992 (socket(7)), which is above the largest frame.
  */
 #include "ipc/link.h"
 
@@ -270,7 +270,7 @@ static bool read_frame(struct link *l)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return errno == EINTR;
-    if (n <= 0) {
+    if (n < 0) {
         link_close(l, "the peer is gone");
         return false;
     }
@@ -279,6 +279,11 @@ static bool read_frame(struct link *l)
             continue;
         req.nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
         memcpy(req.fds, CMSG_DATA(c), sizeof(int) * (size_t)req.nfds);
+    }
+    if (n == 0) { /* end of file, or an empty message, which may carry descriptors */
+        close_fds(req.fds, req.nfds);
+        link_close(l, "the peer is gone");
+        return false;
     }
     if (n < HEADER || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
         close_fds(req.fds, req.nfds);
@@ -302,15 +307,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    /* Bounded, so that one busy peer cannot starve the rest of the loop. l outlives the loop: freeing is deferred. */
+    /* Bounded, so that one busy peer cannot starve the rest of the loop. l outlives the loop: freeing is
+     * deferred. */
     for (int i = 0; i < BATCH; i++)
         if (!read_frame(l))
             return;
 }
 
 struct link *link_new(struct event_base *base, int fd, const char *peer, const struct link_rule *rules,
-                      size_t nrules, void *ctx, link_closed_cb closed,
-                      void *closed_arg)
+                      size_t nrules, void *ctx, link_closed_cb closed, void *closed_arg)
 {
     struct link *l = x_calloc(1, sizeof(*l));
     int size = SOCKET_BUFFER;

@@ -185,6 +185,28 @@ static int seal_root(struct err *e)
     return 0;
 }
 
+/*
+ * Rootless, the init binary may belong to the very user the workload runs as, and its file stays within reach
+ * as some /proc/PID/exe ("#!/proc/self/exe", CVE-2019-5736). Replaces *fd by the same file on a read-only
+ * mount. The mount covers the file in our copy of the host's tree and goes with it.
+ */
+static int make_read_only(int *fd, const char *path, struct err *e)
+{
+    struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    int copy = (int)syscall(SYS_open_tree, *fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
+    if (copy < 0 || syscall(SYS_mount_setattr, copy, "", AT_EMPTY_PATH, &ro, sizeof(ro)) < 0 ||
+        syscall(SYS_move_mount, copy, "", *fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
+        int code = errno;
+        if (copy >= 0)
+            (void)close(copy);
+        return err_sys(e, code, "cannot protect %s", path);
+    }
+    (void)close(*fd);
+    *fd = copy;
+    return 0;
+}
+
 static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, bool rootless,
                  struct err *e)
 {
@@ -197,6 +219,8 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
     if (check_stdio(spec, e) < 0)
         return -1;
     if (rootless && map_ids(proc_self, geteuid(), getegid(), e) < 0)
+        return -1;
+    if (rootless && make_read_only(&init, spec->init, e) < 0)
         return -1;
     if (cgroup_join(cgroup) < 0)
         return err_sys(e, errno, "cannot join the cgroup");
