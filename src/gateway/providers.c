@@ -65,6 +65,18 @@ static bool key_is_sane(const unsigned char *key, size_t len)
     return len > 0;
 }
 
+/* A process that keeps the old key asks for the new one instead. */
+static void forget(const struct hub *h, const char *name)
+{
+    struct link *upstream = h->d->links[PEER_UPSTREAM];
+    CLEANUP_WIRE struct wire_out o = WIRE_OUT_INIT;
+
+    if (!upstream)
+        return;
+    wire_put_str(&o, name);
+    (void)link_notify(upstream, UP_FORGET, &o, NULL, 0);
+}
+
 int providers_set(struct hub *h, const char *by, const char *name, const char *sealed_base64,
                   struct problem *p)
 {
@@ -97,6 +109,7 @@ int providers_set(struct hub *h, const char *by, const char *name, const char *s
         audit_append(h->audit, AUDIT_DURABLE, "provider.key_set",
                      json_pack("{s:s,s:s}", "provider", name, "by", by), &e) < 0)
         return problem_from_err(p, &e);
+    forget(h, name);
     return 0;
 }
 
@@ -110,6 +123,7 @@ int providers_remove(struct hub *h, const char *by, const char *name, struct pro
     if (n < 0 || audit_append(h->audit, AUDIT_DURABLE, "provider.key_removed",
                               json_pack("{s:s,s:s}", "provider", name, "by", by), &e) < 0)
         return problem_from_err(p, &e);
+    forget(h, name);
     return 0;
 }
 

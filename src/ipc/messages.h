@@ -126,4 +126,6 @@ enum {
     UP_PAUSE,  /* notice: u64 call id, u8 paused: back-pressure */
     /* upstream -> vault */
     UP_KEY, /* str provider -> u32 errno, str text, bytes key */
+    /* vault -> upstream */
+    UP_FORGET, /* notice: str provider: its key was replaced or removed; the next request asks for it again */
 };

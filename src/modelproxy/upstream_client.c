@@ -1,5 +1,6 @@
 #include "modelproxy/upstream_client.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -99,7 +100,9 @@ static bool on_part(struct upstream_call *u, bool more, struct wire_in *in)
             call_end(u->call, 0, NULL, NULL);
             upstream_free(u);
         } else {
-            fail(u, 502, number ? text : "the provider's answer had no status");
+            /* No key is stored: a person has to act, so it is not a status that clients try again by
+             * themselves. */
+            fail(u, number == ENOENT ? 403 : 502, number ? text : "the provider's answer had no status");
         }
         return true;
     default:

@@ -1,7 +1,7 @@
 /*
  * keys.c - provider keys. The vault has them; this process asks for one when a request needs it, keeps it in
- * locked memory for KEY_KEPT_S, so that a busy agent does not cost the vault a question per call and a
- * replaced key is noticed within a minute, and wipes it.
+ * locked memory for KEY_KEPT_S, so that a busy agent does not cost the vault a question per call, and
+ * wipes it. The vault says when a key was replaced or removed.
  */
 #include <errno.h>
 #include <string.h>
@@ -131,6 +131,18 @@ void key_get(struct upstream *u, const char *provider, key_cb cb, void *arg)
     a = x_calloc(1, sizeof(*a));
     *a = (struct asker){.next = k->askers, .cb = cb, .arg = arg};
     k->askers = a;
+}
+
+/* One that was just asked for stays: the vault answers that with what it has by then. */
+void key_drop(struct upstream *u, const char *provider)
+{
+    struct key *k, *next;
+
+    for (k = u->keys; k; k = next) {
+        next = k->next;
+        if (k->secret && !strcmp(k->provider, provider))
+            key_free(k);
+    }
 }
 
 void key_forget(struct upstream *u, void *arg)

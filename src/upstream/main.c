@@ -22,6 +22,22 @@ static const struct link_rule proxy_rules[] = {
     {UP_PAUSE, "pause", 9, 9, 0, transfer_pause},
 };
 
+static bool on_forget(void *ctx, const struct link_req *req, struct wire_in *in)
+{
+    char provider[PROVIDER_NAME_MAX + 1];
+
+    (void)req;
+    wire_get_str(in, provider, sizeof(provider));
+    if (!wire_in_done(in))
+        return false;
+    key_drop(ctx, provider);
+    return true;
+}
+
+static const struct link_rule vault_rules[] = {
+    {UP_FORGET, "forget", 4, 4 + PROVIDER_NAME_MAX, 0, on_forget},
+};
+
 static void on_proxy_down(void *ctx)
 {
     transfers_drop(ctx);
@@ -57,7 +73,8 @@ static int seal(struct upstream *u, struct err *e)
     return seal_process(&profile, e);
 }
 
-/* libcurl and its TLS library are the largest part of the control plane: they stay only while they are used. */
+/* libcurl and its TLS library are the largest part of the control plane: they stay only while they are used.
+ */
 static void on_idle(evutil_socket_t fd, short what, void *arg)
 {
     struct upstream *u = arg;
@@ -86,7 +103,7 @@ int main(void)
     int status;
 
     daemon_init(&u.d, PEER_UPSTREAM);
-    daemon_expect(&u.d, PEER_VAULT, NULL, 0, &u, NULL, NULL);
+    daemon_expect(&u.d, PEER_VAULT, vault_rules, ARRAY_LEN(vault_rules), &u, NULL, NULL);
     daemon_expect(&u.d, PEER_MODELPROXY, proxy_rules, ARRAY_LEN(proxy_rules), &u, NULL, on_proxy_down);
     if (sodium_init() < 0)
         (void)err_set(&e, EIO, "libsodium does not start");

@@ -17,7 +17,7 @@ enum {
     CONNECT_TIMEOUT_S = 10,
     IDLE_TIMEOUT_S = 300,
     TRANSFERS_MAX = 512,
-    IDLE_EXIT_S = 60, /* without a request for so long the process ends; the next one starts it again */
+    IDLE_EXIT_S = 60,       /* without a request for so long the process ends; the next one starts it again */
     BACKLOG_HIGH = 1 << 20, /* bytes queued to the model proxy before transfers pause */
 };
 
@@ -56,6 +56,8 @@ void key_get(struct upstream *u, const char *provider, key_cb cb, void *arg);
 void key_forget(struct upstream *u, void *arg);
 /* Every key that is known now. */
 void keys_each(struct upstream *u, void (*fn)(void *arg, struct secret *s), void *arg);
+void key_drop(struct upstream *u,
+              const char *provider); /* the key kept for this provider is no longer valid */
 void keys_wipe(struct upstream *u);
 
 /* ---- transfer.c ---- */

@@ -414,7 +414,7 @@ def test_without_a_key_the_error_says_so_and_the_provider_is_not_asked(ca, world
     provider = Provider(ca)
     w = world({"anthropic": {"kind": "anthropic", "url": provider.url}}, keys={})
     r, body = post(w.session())
-    assert r.status == 502 and b"no key is set" in body and provider.accepted == 0
+    assert r.status == 403 and b"no key is set" in body and provider.accepted == 0
 
 
 SMUGGLED = [
