@@ -58,19 +58,25 @@ static bool own_path(const char *text, const char *controller, char *out, size_t
     return false;
 }
 
-/* Mount point of a v1 controller (or of cgroup2 when controller is ""), from /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+/*
+ * Mount point of a v1 controller (or of cgroup2 when controller is ""), from /proc/self/mountinfo (proc_pid_mountinfo(5)):
+ * "36 35 0:30 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory". Lines of other file systems are passed over by
+ * one search: this runs at every start, on hosts with thousands of mounts.
+ */
 static bool mount_point(const char *mountinfo, const char *controller, char *out, size_t cap)
 {
-    CLEANUP_FREE char *copy = x_strdup(mountinfo);
-    char *save = NULL;
+    const char *kind = *controller ? " - cgroup " : " - cgroup2 ";
 
-    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        char *tail = strstr(line, " - ");
-        char point[256], type[32], source[128], options[512];
-        if (!tail || sscanf(line, "%*s %*s %*s %*s %255s", point) != 1 ||
-            sscanf(tail + 3, "%31s %127s %511s", type, source, options) != 3)
+    for (const char *at = strstr(mountinfo, kind); at; at = strstr(at + 1, kind)) {
+        const char *line = at, *end = strchrnul(at, '\n');
+        char fields[512], point[256];
+        while (line > mountinfo && line[-1] != '\n')
+            line--;
+        if (!io_format(fields, sizeof(fields), "%.*s", (int)(end - at), at) ||
+            sscanf(line, "%*s %*s %*s %*s %255s", point) != 1) /* NOLINT(cert-err34-c): text, no number */
             continue;
-        if (*controller ? !strcmp(type, "cgroup") && has_word(options, controller, ",") : !strcmp(type, "cgroup2"))
+        /* The last word lists the controllers of a v1 mount. */
+        if (!*controller || has_word(strrchr(fields, ' ') + 1, controller, ","))
             return io_format(out, cap, "%s", point);
     }
     return false;
