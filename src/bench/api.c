@@ -62,7 +62,8 @@ void api_set_token(struct api *a, const char *token)
     (void)curl_easy_setopt(a->curl, CURLOPT_HTTPHEADER, a->headers);
 }
 
-long api_call(struct api *a, const char *method, const char *path, const json_t *body, json_t **out, struct err *e)
+long api_call(struct api *a, const char *method, const char *path, const json_t *body, json_t **out,
+              struct err *e)
 {
     CLEANUP_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     char url[512];

@@ -29,9 +29,11 @@ struct bench_options {
 double stats_percentile(double *samples, size_t n, double p);
 
 /* ---- commands.c ---- */
-/* Adds one JSON object per command to `results`: {"group","name","unit","median","p10","p90","n","ratio_to"?...}. */
+/* Adds one JSON object per command to `results`:
+ * {"group","name","unit","median","p10","p90","n","ratio_to"?...}. */
 int bench_start(const struct bench_options *o, json_t *results, struct err *e);
-/* Runs a command to its end, output to `fd`; returns the exit status, or -1. *ns (may be NULL) gets the time. */
+/* Runs a command to its end, output to `fd`; returns the exit status, or -1. *ns (may be NULL) gets the time.
+ */
 int bench_run(char *const *argv, int fd, uint64_t *ns);
 /* True if the program is on PATH. */
 bool bench_have(const char *program);
@@ -45,7 +47,8 @@ struct api *api_open(const char *socket_path);
 void api_close(struct api *a);
 void api_set_token(struct api *a, const char *token);
 /* One call on a kept connection. Returns the HTTP status or -1 with e; *out (may be NULL) a new reference. */
-long api_call(struct api *a, const char *method, const char *path, const json_t *body, json_t **out, struct err *e);
+long api_call(struct api *a, const char *method, const char *path, const json_t *body, json_t **out,
+              struct err *e);
 
 /* ---- report.c ---- */
 void report_print(const json_t *results);

@@ -1,7 +1,8 @@
 /*
- * Start of one sealed command, from the start of the program to the end of its clean-up, against bubblewrap and runc with the
- * same root file system, the same mounts and the same command. Before anything is timed each contender must print what it was
- * told to; a contender that fails, then or later, is reported as failed and never timed.
+ * Start of one sealed command, from the start of the program to the end of its clean-up, against bubblewrap
+ * and runc with the same root file system, the same mounts and the same command. Before anything is timed
+ * each contender must print what it was told to; a contender that fails, then or later, is reported as failed
+ * and never timed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -87,8 +88,11 @@ int bench_run(char *const *argv, int fd, uint64_t *ns)
 /* bubblewrap with the mounts our container wall makes of the same tree. */
 static int prepare_bwrap(struct contender *c, const char *rootfs, struct err *e)
 {
-    static const char *const head[] = {"bwrap", "--unshare-all", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", NULL};
-    static const char *const tail[] = {"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/workspace", "--dir", "/run", "--chdir", "/workspace", NULL};
+    static const char *const head[] = {"bwrap",    "--unshare-all", "--die-with-parent", "--clearenv",
+                                       "--setenv", "PATH",          "/usr/bin:/bin",     NULL};
+    static const char *const tail[] = {"--proc",  "/proc",      "--dev",      "/dev",  "--tmpfs",
+                                       "/tmp",    "--tmpfs",    "/workspace", "--dir", "/run",
+                                       "--chdir", "/workspace", NULL};
     DIR *dir = opendir(rootfs);
     const struct dirent *d;
 
@@ -99,7 +103,8 @@ static int prepare_bwrap(struct contender *c, const char *rootfs, struct err *e)
         char path[PATHS_MAX_LEN], inside[300], target[256];
         struct stat st;
         ssize_t n;
-        if (d->d_name[0] == '.' || strstr(" dev proc sys tmp run workspace ", d->d_name) || !io_format(path, sizeof(path), "%s/%s", rootfs, d->d_name) ||
+        if (d->d_name[0] == '.' || strstr(" dev proc sys tmp run workspace ", d->d_name) ||
+            !io_format(path, sizeof(path), "%s/%s", rootfs, d->d_name) ||
             !io_format(inside, sizeof(inside), "/%s", d->d_name) || lstat(path, &st) < 0)
             continue;
         n = S_ISLNK(st.st_mode) ? readlink(path, target, sizeof(target) - 1) : 0;
@@ -114,12 +119,14 @@ static int prepare_bwrap(struct contender *c, const char *rootfs, struct err *e)
     return 0;
 }
 
-/* An equivalent OCI bundle: what `runc spec` gives (five namespaces, capabilities, masks) on the same root. */
+/* An equivalent OCI bundle: what `runc spec` gives (five namespaces, capabilities, masks) on the same root.
+ */
 static int prepare_runc(struct contender *c, const struct bench_options *o, const char *rootfs, struct err *e)
 {
     static const char *const words[] = {"runc", "run", "--bundle", NULL};
     char bundle[128];
-    char *spec[] = {(char *)(uintptr_t)"runc", (char *)(uintptr_t)"spec", (char *)(uintptr_t)"--bundle", bundle, NULL};
+    char *spec[] = {(char *)(uintptr_t) "runc", (char *)(uintptr_t) "spec", (char *)(uintptr_t) "--bundle",
+                    bundle, NULL};
     json_t *config;
     char path[160];
 
@@ -140,7 +147,8 @@ static int prepare_runc(struct contender *c, const struct bench_options *o, cons
 }
 
 /* The full argument vector for one command; runc's goes into its bundle. */
-static int command_for(struct contender *c, const struct bench_options *o, char *const *command, char **argv, char *id, size_t idcap, struct err *e)
+static int command_for(struct contender *c, const struct bench_options *o, char *const *command, char **argv,
+                       char *id, size_t idcap, struct err *e)
 {
     static unsigned serial;
     size_t n = c->words;
@@ -172,7 +180,7 @@ static int command_for(struct contender *c, const struct bench_options *o, char 
 static bool proves_itself(struct contender *c, const struct bench_options *o, struct err *e)
 {
     char word[32], id[64], output[64] = "";
-    char *command[] = {(char *)(uintptr_t)"echo", word, NULL}, *argv[WORDS_MAX + 8];
+    char *command[] = {(char *)(uintptr_t) "echo", word, NULL}, *argv[WORDS_MAX + 8];
     FILE *file = tmpfile();
     int status;
 
@@ -189,7 +197,7 @@ static bool proves_itself(struct contender *c, const struct bench_options *o, st
 
 static void time_once(struct contender *c, const struct bench_options *o, int null, struct err *e)
 {
-    char *command[] = {(char *)(uintptr_t)"true", NULL}, *argv[WORDS_MAX + 8], id[64];
+    char *command[] = {(char *)(uintptr_t) "true", NULL}, *argv[WORDS_MAX + 8], id[64];
     uint64_t ns;
 
     if (c->failed || command_for(c, o, command, argv, id, sizeof(id), e) < 0)
@@ -222,7 +230,8 @@ int bench_start(const struct bench_options *o, json_t *results, struct err *e)
 {
     static struct contender all[3];
     char rootfs[PATHS_MAX_LEN], state[PATHS_MAX_LEN];
-    char *build[] = {(char *)(uintptr_t)o->ironclaw, (char *)(uintptr_t)"image", (char *)(uintptr_t)"build", (char *)(uintptr_t)"base", NULL};
+    char *build[] = {(char *)(uintptr_t)o->ironclaw, (char *)(uintptr_t) "image", (char *)(uintptr_t) "build",
+                     (char *)(uintptr_t) "base", NULL};
     const char *ours[] = {o->ironclaw, "run", "--", NULL};
     CLEANUP_CLOSE int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     size_t n = 1;
@@ -230,7 +239,8 @@ int bench_start(const struct bench_options *o, json_t *results, struct err *e)
 
     if (null < 0 || bench_run(build, null, NULL) != 0)
         return err_set(e, EIO, "the base image cannot be built (run: ironclaw image build base)");
-    if (paths_state_dir(state, sizeof(state), e) < 0 || !io_format(rootfs, sizeof(rootfs), "%s/images/base/rootfs", state))
+    if (paths_state_dir(state, sizeof(state), e) < 0 ||
+        !io_format(rootfs, sizeof(rootfs), "%s/images/base/rootfs", state))
         return -1;
     all[0].name = "ironclaw run (container wall)";
     add_all(&all[0], ours);

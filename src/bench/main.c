@@ -14,18 +14,23 @@
 #include "base/paths.h"
 #include "bench/bench.h"
 
-static const char help[] = "usage: ironclaw bench [--quick] [--iterations N] [--out DIR]\n"
-                           "Measures starting a sandbox against bubblewrap and runc in the same run, and the control plane.\n"
-                           "\n"
-                           "  --quick         a smaller run, under a minute\n"
-                           "  --iterations N  rounds of the start benchmark (default 60)\n"
-                           "  --out DIR       also write results.md, results.json and methodology.txt there\n"
-                           "\n"
-                           "example: ironclaw bench --quick --out results\n";
+static const char help[] =
+    "usage: ironclaw bench [--quick] [--iterations N] [--out DIR]\n"
+    "Measures starting a sandbox against bubblewrap and runc in the same run, and the control plane.\n"
+    "\n"
+    "  --quick         a smaller run, under a minute\n"
+    "  --iterations N  rounds of the start benchmark (default 60)\n"
+    "  --out DIR       also write results.md, results.json and methodology.txt there\n"
+    "\n"
+    "example: ironclaw bench --quick --out results\n";
 
 static int parse(int argc, char **argv, struct bench_options *o, struct err *e)
 {
-    static const struct option options[] = {{"quick", 0, NULL, 'q'}, {"iterations", 1, NULL, 'n'}, {"out", 1, NULL, 'o'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"quick", 0, NULL, 'q'},
+                                            {"iterations", 1, NULL, 'n'},
+                                            {"out", 1, NULL, 'o'},
+                                            {"help", 0, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     uint64_t v;
     int id;
 
@@ -47,13 +52,17 @@ static int parse(int argc, char **argv, struct bench_options *o, struct err *e)
             (void)fputs(help, stdout);
             return 1;
         } else {
-            return err_set(e, EINVAL, "unknown option or missing value: '%s' (see 'ironclaw bench --help')", argv[optind - 1]);
+            return err_set(e, EINVAL, "unknown option or missing value: '%s' (see 'ironclaw bench --help')",
+                           argv[optind - 1]);
         }
     }
-    return optind < argc ? err_set(e, EINVAL, "unexpected argument '%s' (see 'ironclaw bench --help')", argv[optind]) : 0;
+    return optind < argc
+               ? err_set(e, EINVAL, "unexpected argument '%s' (see 'ironclaw bench --help')", argv[optind])
+               : 0;
 }
 
-/* This program lies in <dir>/libexec/ironclaw; the command is <dir>/ironclaw, or <dir>/bin/ironclaw when installed. */
+/* This program lies in <dir>/libexec/ironclaw; the command is <dir>/ironclaw, or <dir>/bin/ironclaw when
+ * installed. */
 static int find_command(char *out, size_t cap, struct err *e)
 {
     static const char *const places[] = {"../../ironclaw", "../../bin/ironclaw"};

@@ -1,6 +1,6 @@
 /*
- * A control plane on a temporary state directory, with the mock model: what it weighs when idle, what an idle session adds,
- * and how long a message takes to come back.
+ * A control plane on a temporary state directory, with the mock model: what it weighs when idle, what an idle
+ * session adds, and how long a message takes to come back.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -17,7 +17,8 @@
 #include "base/io.h"
 #include "bench/bench.h"
 
-/* Idle means: nothing happened for so long. The vault closes the databases of quiet sessions after 3 s and looks every 2 s. */
+/* Idle means: nothing happened for so long. The vault closes the databases of quiet sessions after 3 s and
+ * looks every 2 s. */
 enum { MEMBERS_MAX = 16, SETTLE_US = 7000000 };
 
 struct plane {
@@ -95,10 +96,17 @@ static void weigh(pid_t up, long *kib, long *fds, size_t *count)
 static int start(const struct bench_options *o, struct plane *p, char *token, size_t cap, struct err *e)
 {
     extern char **environ;
-    static const char config[] = "api:\n  rate_per_minute: 1000000\nmodel_defaults:\n  requests_per_minute: 0\n";
+    static const char config[] =
+        "api:\n  rate_per_minute: 1000000\nmodel_defaults:\n  requests_per_minute: 0\n";
     posix_spawn_file_actions_t actions;
     char state[80], path[96], line[512];
-    char *argv[] = {(char *)(uintptr_t)o->ironclaw, (char *)(uintptr_t)"up", (char *)(uintptr_t)"--state-dir", state, (char *)(uintptr_t)"--config", path, NULL};
+    char *argv[] = {(char *)(uintptr_t)o->ironclaw,
+                    (char *)(uintptr_t) "up",
+                    (char *)(uintptr_t) "--state-dir",
+                    state,
+                    (char *)(uintptr_t) "--config",
+                    path,
+                    NULL};
     int ends[2], rc;
 
     (void)io_format(state, sizeof(state), "%s/state", o->work);
@@ -155,13 +163,16 @@ static int bootstrap(struct plane *p, const char *token, struct err *e)
 
 static int create_agent(struct plane *p, struct err *e)
 {
-    json_t *body = json_pack("{s:s,s:{s:i},s:[]}", "name", "bench", "model_limits", "requests_per_minute", 0, "tools"), *change = NULL;
+    json_t *body = json_pack("{s:s,s:{s:i},s:[]}", "name", "bench", "model_limits", "requests_per_minute", 0,
+                             "tools"),
+           *change = NULL;
     char path[128];
     long status = api_call(p->api, "POST", "/v1/agents", body, &change, e);
 
     json_decref(body);
     if (status == 202) {
-        (void)io_format(path, sizeof(path), "/v1/changes/%s/approve", json_string_value(json_object_get(change, "id")));
+        (void)io_format(path, sizeof(path), "/v1/changes/%s/approve",
+                        json_string_value(json_object_get(change, "id")));
         body = json_object();
         status = api_call(p->api, "POST", path, body, NULL, e);
         json_decref(body);
@@ -194,7 +205,8 @@ static double round_trip(struct plane *p, const char *session, unsigned i, json_
     body = json_pack("{s:s}", "text", text);
     begin = io_monotonic_ns();
     if (api_call(p->api, "POST", path, body, NULL, e) == 201) {
-        (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages?after=%lld&wait=20", session, (long long)*last);
+        (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages?after=%lld&wait=20", session,
+                        (long long)*last);
         if (api_call(p->api, "GET", path, NULL, &answer, e) == 200) {
             const json_t *message = json_array_get(json_object_get(answer, "messages"), 0);
             const char *said = json_string_value(json_object_get(message, "text"));
@@ -211,7 +223,8 @@ static double round_trip(struct plane *p, const char *session, unsigned i, json_
 
 static json_t *figure(const char *name, const char *unit, double value)
 {
-    return json_pack("{s:s,s:s,s:s,s:f}", "group", "control plane", "name", name, "unit", unit, "median", value);
+    return json_pack("{s:s,s:s,s:s,s:f}", "group", "control plane", "name", name, "unit", unit, "median",
+                     value);
 }
 
 static int measure_chat(struct plane *p, const struct bench_options *o, json_t *results, struct err *e)
@@ -225,7 +238,8 @@ static int measure_chat(struct plane *p, const struct bench_options *o, json_t *
 
     if (create_session(p, session, sizeof(session), e) < 0)
         return -1;
-    for (unsigned i = 0; i < 20; i++) /* the sandbox starts, caches fill, the conversation reaches its usual length */
+    for (unsigned i = 0; i < 20;
+         i++) /* the sandbox starts, caches fill, the conversation reaches its usual length */
         if (round_trip(p, session, i, &last, e) < 0)
             return -1;
     weigh(p->pid, &kib0, &fds0, &count);
@@ -238,8 +252,10 @@ static int measure_chat(struct plane *p, const struct bench_options *o, json_t *
     (void)json_object_set_new(r, "p90", json_real(stats_percentile(ms, o->messages, 90)));
     (void)json_object_set_new(r, "n", json_integer(o->messages));
     (void)json_array_append_new(results, r);
-    (void)json_array_append_new(results, figure("memory growth over those messages, all processes", "KiB", (double)(kib1 - kib0)));
-    (void)json_array_append_new(results, figure("descriptor growth over those messages, all processes", "descriptors", (double)(fds1 - fds0)));
+    (void)json_array_append_new(
+        results, figure("memory growth over those messages, all processes", "KiB", (double)(kib1 - kib0)));
+    (void)json_array_append_new(results, figure("descriptor growth over those messages, all processes",
+                                                "descriptors", (double)(fds1 - fds0)));
     return 0;
 }
 
@@ -261,7 +277,8 @@ static int measure(struct plane *p, const struct bench_options *o, json_t *resul
         if (create_session(p, session, sizeof(session), e) < 0)
             return -1;
     weigh(p->pid, &with, &fds, &count);
-    (void)json_array_append_new(results, figure("each further idle session, its sandbox not counted (PSS)", "KiB", (double)(with - idle) / (double)o->sessions));
+    (void)json_array_append_new(results, figure("each further idle session, its sandbox not counted (PSS)",
+                                                "KiB", (double)(with - idle) / (double)o->sessions));
     return 0;
 }
 

@@ -17,10 +17,11 @@
 #include "base/paths.h"
 #include "image/image.h"
 
-static const char help[] = "usage: ironclaw image list [--json] | build base | import NAME DIR | rm NAME\n"
-                           "Images are root file systems below <state directory>/images. 'import' copies a directory tree.\n"
-                           "\n"
-                           "example: ironclaw image import debian /srv/debian-tree\n";
+static const char help[] =
+    "usage: ironclaw image list [--json] | build base | import NAME DIR | rm NAME\n"
+    "Images are root file systems below <state directory>/images. 'import' copies a directory tree.\n"
+    "\n"
+    "example: ironclaw image import debian /srv/debian-tree\n";
 
 static int list(const char *images, bool json)
 {
@@ -32,7 +33,8 @@ static int list(const char *images, bool json)
         (void)fputs("{\"images\":[", stdout);
     while (dir && (d = readdir(dir))) {
         char path[PATHS_MAX_LEN];
-        if (!io_valid_name(d->d_name) || !io_format(path, sizeof(path), "%s/%s/rootfs", images, d->d_name) || access(path, F_OK) < 0)
+        if (!io_valid_name(d->d_name) || !io_format(path, sizeof(path), "%s/%s/rootfs", images, d->d_name) ||
+            access(path, F_OK) < 0)
             continue;
         if (json)
             (void)printf("%s{\"name\":\"%s\"}", sep, d->d_name);
@@ -70,7 +72,10 @@ static int import(const char *images, const char *name, const char *source, stru
     int rc;
 
     if (!io_valid_name(name) || !strcmp(name, "base"))
-        return err_set(e, EINVAL, "'%s' cannot be an image name (lower-case letters, digits, '-', '_', '.'; 'base' is built in)", name);
+        return err_set(
+            e, EINVAL,
+            "'%s' cannot be an image name (lower-case letters, digits, '-', '_', '.'; 'base' is built in)",
+            name);
     if (stat(source, &st) < 0 || !S_ISDIR(st.st_mode))
         return err_set(e, ENOTDIR, "%s is not a directory", source);
     if (io_mkdirs(AT_FDCWD, images, 0755, e) < 0)
@@ -80,10 +85,13 @@ static int import(const char *images, const char *name, const char *source, stru
         return err_sys(e, errno, "cannot open %s", images);
     if (faccessat(dir, name, F_OK, 0) == 0)
         return err_set(e, EEXIST, "there is an image '%s' already (ironclaw image rm %s)", name, name);
-    if (!io_format(fresh, sizeof(fresh), ".%s.%d", name, (int)getpid()) || !io_format(place, sizeof(place), "%s/%s/rootfs", images, fresh) ||
+    if (!io_format(fresh, sizeof(fresh), ".%s.%d", name, (int)getpid()) ||
+        !io_format(place, sizeof(place), "%s/%s/rootfs", images, fresh) ||
         !io_format(from, sizeof(from), "%s/.", source))
         return err_set(e, ENAMETOOLONG, "the image's path is too long");
-    rc = mkdirat(dir, fresh, 0755) < 0 || mkdir(place, 0755) < 0 ? err_sys(e, errno, "cannot create %s", place) : copy_tree(from, place, e);
+    rc = mkdirat(dir, fresh, 0755) < 0 || mkdir(place, 0755) < 0
+             ? err_sys(e, errno, "cannot create %s", place)
+             : copy_tree(from, place, e);
     if (rc == 0 && renameat(dir, fresh, dir, name) < 0)
         rc = err_sys(e, errno, "cannot put the image %s in place", name);
     if (rc < 0)
@@ -110,7 +118,8 @@ int image_main(int argc, char **argv)
         (void)fputs(help, argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
     }
-    if (paths_state_dir(state, sizeof(state), &e) < 0 || !io_format(images, sizeof(images), "%s/images", state))
+    if (paths_state_dir(state, sizeof(state), &e) < 0 ||
+        !io_format(images, sizeof(images), "%s/images", state))
         rc = -1;
     else if (!strcmp(argv[1], "list") && (argc == 2 || (argc == 3 && !strcmp(argv[2], "--json"))))
         return list(images, argc == 3);

@@ -3,15 +3,16 @@
  *
  * Little endian, no padding: u8, u32, u64 as they are; bytes and strings as u32 length + contents. Both sides
  * read and write the same sequence of fields; there is no self-description to get wrong. Errors are sticky:
- * after the first one every further call does nothing, and one check at the end (wire_in_done, wire_out.failed)
- * is enough.
+ * after the first one every further call does nothing, and one check at the end (wire_in_done,
+ * wire_out.failed) is enough.
  */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* One message holds at most this much (a 256 KiB chat message plus its envelope; must stay below twice the default net.core.wmem_max, see link.c). */
+/* One message holds at most this much (a 256 KiB chat message plus its envelope; must stay below twice the
+ * default net.core.wmem_max, see link.c). */
 enum { WIRE_MAX = 384 * 1024 };
 
 struct wire_out {
@@ -20,7 +21,10 @@ struct wire_out {
     bool failed; /* the message grew beyond WIRE_MAX */
 };
 
-#define WIRE_OUT_INIT {NULL, 0, 0, false}
+#define WIRE_OUT_INIT                                                                                        \
+    {                                                                                                        \
+        NULL, 0, 0, false                                                                                    \
+    }
 
 void wire_put_u8(struct wire_out *o, uint8_t v);
 void wire_put_u32(struct wire_out *o, uint32_t v);
@@ -43,7 +47,8 @@ uint32_t wire_get_u32(struct wire_in *i);
 uint64_t wire_get_u64(struct wire_in *i);
 /* Borrows the bytes inside the message: *len is set, NULL on failure. Fails when longer than max. */
 const uint8_t *wire_get_bytes(struct wire_in *i, size_t max, size_t *len);
-/* Copies a string into dst[cap]; fails when it does not fit with its NUL or contains a NUL. dst is always terminated. */
+/* Copies a string into dst[cap]; fails when it does not fit with its NUL or contains a NUL. dst is always
+ * terminated. */
 void wire_get_str(struct wire_in *i, char *dst, size_t cap);
 /* As wire_get_str(), but malloc'ed (caller frees); NULL on failure. */
 char *wire_get_strdup(struct wire_in *i, size_t max);

@@ -1,6 +1,7 @@
 /*
- * ironclaw-launcher: the process that builds walls. It obeys the vault alone, holds no key, and parses nothing that comes
- * from a sandbox (a sandbox's output is kept as bytes). Sandboxes die with it; the vault has them started again.
+ * ironclaw-launcher: the process that builds walls. It obeys the vault alone, holds no key, and parses
+ * nothing that comes from a sandbox (a sandbox's output is kept as bytes). Sandboxes die with it; the vault
+ * has them started again.
  */
 #include <errno.h>
 #include <dirent.h>
@@ -208,16 +209,20 @@ static bool on_probe(void *ctx, const struct link_req *req, struct wire_in *in)
     for (size_t i = 0; (wall = wall_at(i)); i++) {
         struct err e = ERR_INIT;
         bool can = wall->probe(&e);
-        (void)json_array_append_new(list, json_pack("{s:s,s:b,s:s}", "wall", wall->name, "available", can, "missing", can ? "" : e.text));
+        (void)json_array_append_new(list, json_pack("{s:s,s:b,s:s}", "wall", wall->name, "available", can,
+                                                    "missing", can ? "" : e.text));
     }
     reply_json(req, list);
     return true;
 }
 
 static const struct link_rule vault_rules[] = {
-    {LAUNCH_START, "start", 12, SPEC_MAX + 256, 0, on_start}, {LAUNCH_STOP, "stop", 8, 256, 0, on_stop},
-    {LAUNCH_REMOVE, "remove", 4, 256, 0, on_remove},          {LAUNCH_STATS, "stats", 4, 256, 0, on_stats},
-    {LAUNCH_LOGS, "logs", 4, 256, 0, on_logs},                {LAUNCH_IMAGES, "images", 0, 0, 0, on_images},
+    {LAUNCH_START, "start", 12, SPEC_MAX + 256, 0, on_start},
+    {LAUNCH_STOP, "stop", 8, 256, 0, on_stop},
+    {LAUNCH_REMOVE, "remove", 4, 256, 0, on_remove},
+    {LAUNCH_STATS, "stats", 4, 256, 0, on_stats},
+    {LAUNCH_LOGS, "logs", 4, 256, 0, on_logs},
+    {LAUNCH_IMAGES, "images", 0, 0, 0, on_images},
     {LAUNCH_PROBE, "probe", 0, 0, 0, on_probe},
 };
 
@@ -268,17 +273,20 @@ int main(void)
 {
     struct err e = ERR_INIT;
     bool root = geteuid() == 0;
-    /* CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN (walls/container/start.c). */
+    /* CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN
+     * (walls/container/start.c). */
     struct seal_profile profile = {.groups = SEAL_LAUNCH,
-                                   .keep_caps = 1ULL << 0 | 1ULL << 1 | 1ULL << 3 | 1ULL << 5 | 1ULL << 6 | 1ULL << 7 | 1ULL << 8 |
-                                                1ULL << 12 | 1ULL << 18 | 1ULL << 21};
+                                   .keep_caps = 1ULL << 0 | 1ULL << 1 | 1ULL << 3 | 1ULL << 5 | 1ULL << 6 |
+                                                1ULL << 7 | 1ULL << 8 | 1ULL << 12 | 1ULL << 18 | 1ULL << 21};
     struct rlimit files;
 
     daemon_init(&daemon_, PEER_LAUNCHER);
     launcher.base = daemon_.base;
     launcher.config = daemon_.config;
     launcher.state_dir = json_string_value(json_object_get(daemon_.config, "state_dir"));
-    launcher.uid_base = root ? (uint32_t)json_integer_value(json_object_get(daemon_.config, "uid_base")) + UID_SESSIONS_OFFSET : 0;
+    launcher.uid_base =
+        root ? (uint32_t)json_integer_value(json_object_get(daemon_.config, "uid_base")) + UID_SESSIONS_OFFSET
+             : 0;
     launcher.on_exit = on_sandbox_exit;
     daemon_.on_stop = on_ctl_stop;
     /* Eight descriptors per sandbox. */

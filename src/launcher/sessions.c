@@ -54,8 +54,9 @@ static char **string_vector(const json_t *array)
 }
 
 /*
- * The gateway checked the mounts already; this process acts as root and checks again what it is about to open: the resolved
- * path must lie below a directory that the administrator's configuration names. Returns it malloc'ed, or NULL with e.
+ * The gateway checked the mounts already; this process acts as root and checks again what it is about to
+ * open: the resolved path must lie below a directory that the administrator's configuration names. Returns it
+ * malloc'ed, or NULL with e.
  */
 static char *resolve_mount(const json_t *config, const char *source, struct err *e)
 {
@@ -76,7 +77,8 @@ static char *resolve_mount(const json_t *config, const char *source, struct err 
         if (len > 0 && !strncmp(real, allowed, len) && (real[len] == '/' || !real[len] || len == 1))
             return real;
     }
-    (void)err_set(e, EACCES, "the mount source %s (resolved: %s) is not below any of mounts_allowed", source, real);
+    (void)err_set(e, EACCES, "the mount source %s (resolved: %s) is not below any of mounts_allowed", source,
+                  real);
     free(real);
     return NULL;
 }
@@ -91,25 +93,30 @@ static int parse_mounts(const json_t *mounts, const json_t *config, struct parse
         return err_set(e, E2BIG, "more than %d mounts", SANDBOX_MOUNTS_MAX);
     json_array_foreach((json_t *)(uintptr_t)mounts, i, m)
     {
-        const char *source = json_string_value(json_object_get(m, "source")), *target = json_string_value(json_object_get(m, "target"));
+        const char *source = json_string_value(json_object_get(m, "source")),
+                   *target = json_string_value(json_object_get(m, "target"));
         const char *mode = json_string_value(json_object_get(m, "mode"));
-        if (!source || !target || !mode || source[0] != '/' || target[0] != '/' || !target[1] || strstr(target, ".."))
+        if (!source || !target || !mode || source[0] != '/' || target[0] != '/' || !target[1] ||
+            strstr(target, ".."))
             return err_set(e, EINVAL, "a mount is ill-formed");
         p->sources[i] = resolve_mount(config, source, e);
         if (!p->sources[i])
             return -1;
-        spec->mounts[i] = (struct sandbox_mount){.source = p->sources[i], .target = target, .writable = !strcmp(mode, "rw")};
+        spec->mounts[i] = (struct sandbox_mount){
+            .source = p->sources[i], .target = target, .writable = !strcmp(mode, "rw")};
     }
     spec->nmounts = json_array_size(mounts);
     return 0;
 }
 
-/* Limits were set by policy, never guessed: a host that cannot enforce one as root refuses to launch. Rootless without
- * delegation the configuration was accepted with a warning at start (walls/wall.h, shortfall). */
+/* Limits were set by policy, never guessed: a host that cannot enforce one as root refuses to launch.
+ * Rootless without delegation the configuration was accepted with a warning at start (walls/wall.h,
+ * shortfall). */
 static void parse_limits(const json_t *spec, bool strict, struct cgroup_limits *l)
 {
     double cpus = json_number_value(json_object_get(spec, "cpus"));
-    json_int_t memory = json_integer_value(json_object_get(spec, "memory")), pids = json_integer_value(json_object_get(spec, "pids"));
+    json_int_t memory = json_integer_value(json_object_get(spec, "memory")),
+               pids = json_integer_value(json_object_get(spec, "pids"));
 
     l->memory_bytes = memory > 0 ? (uint64_t)memory : 0;
     l->pids = pids > 0 && pids <= UINT32_MAX ? (uint32_t)pids : 0;
@@ -119,20 +126,23 @@ static void parse_limits(const json_t *spec, bool strict, struct cgroup_limits *
     l->cpu_asked = strict && l->cpu_milli;
 }
 
-static int parse_spec(const json_t *json, const json_t *config, bool strict, struct parsed *p, const struct wall_ops **wall, struct err *e)
+static int parse_spec(const json_t *json, const json_t *config, bool strict, struct parsed *p,
+                      const struct wall_ops **wall, struct err *e)
 {
     const char *name = json_string_value(json_object_get(json, "wall"));
 
     memset(p, 0, sizeof(*p));
     *wall = name ? wall_find(name) : NULL;
     if (!*wall) {
-        (void)err_set(e, EINVAL, "this host has no wall '%s'; nothing weaker is used instead", name ? name : "");
+        (void)err_set(e, EINVAL, "this host has no wall '%s'; nothing weaker is used instead",
+                      name ? name : "");
         return -1;
     }
     p->image = json_string_value(json_object_get(json, "image"));
     p->argv = string_vector(json_object_get(json, "command"));
     p->envp = string_vector(json_object_get(json, "env"));
-    if (!p->image || !p->argv || !p->argv[0] || !p->envp || parse_mounts(json_object_get(json, "mounts"), config, p, e) < 0)
+    if (!p->image || !p->argv || !p->argv[0] || !p->envp ||
+        parse_mounts(json_object_get(json, "mounts"), config, p, e) < 0)
         return e && e->code ? -1 : err_set(e, EINVAL, "the sandbox specification is ill-formed");
     p->spec.argv = p->argv;
     p->spec.envp = p->envp;
@@ -141,11 +151,13 @@ static int parse_spec(const json_t *json, const json_t *config, bool strict, str
 }
 
 /* <state>/workspaces/<session>, belonging to the sandbox's host uid alone. */
-static int prepare_workspace(const struct launcher *l, const char *session, uint32_t uid, char *out, size_t cap, struct err *e)
+static int prepare_workspace(const struct launcher *l, const char *session, uint32_t uid, char *out,
+                             size_t cap, struct err *e)
 {
     char parent[PATHS_MAX_LEN];
 
-    if (!io_format(parent, sizeof(parent), "%s/workspaces", l->state_dir) || !io_format(out, cap, "%s/%s", parent, session))
+    if (!io_format(parent, sizeof(parent), "%s/workspaces", l->state_dir) ||
+        !io_format(out, cap, "%s/%s", parent, session))
         return err_set(e, ENAMETOOLONG, "the path of the state directory is too long");
     if ((mkdir(parent, 0711) < 0 && errno != EEXIST) || (mkdir(out, 0700) < 0 && errno != EEXIST))
         return err_sys(e, errno, "cannot create the workspace %s", out);
@@ -235,7 +247,8 @@ static void finish(struct launcher *l, struct launched *s, int status)
             break;
         }
     }
-    l->on_exit(l, s, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), exit_reason(s, status));
+    l->on_exit(l, s, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
+               exit_reason(s, status));
     drop_event(&s->exited);
     drop_event(&s->output);
     drop_event(&s->grace);
@@ -289,13 +302,15 @@ static int open_log(struct launched *s, int *write_end, struct err *e)
     if (pipe2(ends, O_CLOEXEC) < 0)
         return err_sys(e, errno, "cannot create the log pipe");
     (void)fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    (void)fcntl(ends[0], F_SETPIPE_SZ, 4096); /* an idle session should not reserve more of the user's pipe pages */
+    (void)fcntl(ends[0], F_SETPIPE_SZ,
+                4096); /* an idle session should not reserve more of the user's pipe pages */
     s->log_fd = ends[0];
     *write_end = ends[1];
     return 0;
 }
 
-struct launched *launcher_start(struct launcher *l, const char *session, uint32_t uid_index, const json_t *json, struct err *e)
+struct launched *launcher_start(struct launcher *l, const char *session, uint32_t uid_index,
+                                const json_t *json, struct err *e)
 {
     struct launched *s = launcher_find(l, session);
     struct parsed p;
@@ -331,7 +346,8 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         rc = open_log(s, &log_end, e);
     }
     if (rc == 0) {
-        (void)io_format(id, sizeof(id), "%s-%d", session, (int)getpid()); /* the pid lets a later start sweep it */
+        (void)io_format(id, sizeof(id), "%s-%d", session,
+                        (int)getpid()); /* the pid lets a later start sweep it */
         p.spec.id = id;
         p.spec.rootfs = rootfs;
         p.spec.init = init;
@@ -352,7 +368,8 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     s->exited = event_new(l->base, s->sandbox.pidfd, EV_READ | EV_PERSIST, on_exited, s);
     s->output = event_new(l->base, s->log_fd, EV_READ | EV_PERSIST, on_output, s);
     s->grace = event_new(l->base, -1, 0, on_grace, s);
-    if (!s->exited || !s->output || !s->grace || event_add(s->exited, NULL) < 0 || event_add(s->output, NULL) < 0)
+    if (!s->exited || !s->output || !s->grace || event_add(s->exited, NULL) < 0 ||
+        event_add(s->output, NULL) < 0)
         abort();
     s->next = l->list;
     l->list = s;

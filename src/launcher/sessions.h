@@ -16,19 +16,19 @@ struct launched {
     const struct wall_ops *wall;
     struct sandbox sandbox;
     struct event *exited, *output, *grace;
-    int log_fd;          /* read end of the sandbox's stdout and stderr */
-    char *log;           /* the last LOG_TAIL_MAX bytes at most; allocated on first output */
+    int log_fd; /* read end of the sandbox's stdout and stderr */
+    char *log;  /* the last LOG_TAIL_MAX bytes at most; allocated on first output */
     size_t log_len;
     bool stopping, oom;
-    uint64_t *waiters;   /* calls to answer once it is gone */
+    uint64_t *waiters; /* calls to answer once it is gone */
     size_t nwaiters;
-    bool remove_after;   /* delete the workspace once it is gone */
+    bool remove_after; /* delete the workspace once it is gone */
 };
 
 struct launcher {
     struct event_base *base;
     const char *state_dir;
-    uint32_t uid_base;   /* first host uid for sessions; 0 rootless */
+    uint32_t uid_base; /* first host uid for sessions; 0 rootless */
     const json_t *config;
     struct launched *list;
     /* Called once per sandbox that ended, before it is freed. */
@@ -39,10 +39,11 @@ struct launcher {
 struct launched *launcher_find(struct launcher *l, const char *session);
 
 /*
- * Starts a session's sandbox from its resolved spec (messages.h, LAUNCH_START). A session that runs already is returned as it
- * is: the vault asks again after its own restart and needs the port descriptors anew.
+ * Starts a session's sandbox from its resolved spec (messages.h, LAUNCH_START). A session that runs already
+ * is returned as it is: the vault asks again after its own restart and needs the port descriptors anew.
  */
-struct launched *launcher_start(struct launcher *l, const char *session, uint32_t uid_index, const json_t *spec, struct err *e);
+struct launched *launcher_start(struct launcher *l, const char *session, uint32_t uid_index,
+                                const json_t *spec, struct err *e);
 
 /* SIGTERM now, SIGKILL after grace_ms; on_exit follows. */
 void launcher_stop(struct launcher *l, struct launched *s, uint32_t grace_ms);

@@ -16,8 +16,9 @@
 #include "proc/seal.h"
 
 static const char *const peer_names[PEER_COUNT] = {
-    [PEER_SUPERVISOR] = "supervisor", [PEER_API] = "api",               [PEER_VAULT] = "vault",
-    [PEER_LAUNCHER] = "launcher",     [PEER_MODELPROXY] = "modelproxy", [PEER_UPSTREAM] = "upstream",
+    [PEER_SUPERVISOR] = "supervisor", [PEER_API] = "api",
+    [PEER_VAULT] = "vault",           [PEER_LAUNCHER] = "launcher",
+    [PEER_MODELPROXY] = "modelproxy", [PEER_UPSTREAM] = "upstream",
 };
 
 const char *peer_name(enum peer p)
@@ -58,7 +59,8 @@ static bool on_ctl_link(void *ctx, const struct link_req *req, struct wire_in *i
     p = &d->peers[peer];
     if (d->links[peer])
         link_close(d->links[peer], "replaced by a new link");
-    d->links[peer] = link_new(d->base, req->fds[0], peer_name((enum peer)peer), p->rules, p->nrules, p->ctx, on_peer_closed, d);
+    d->links[peer] = link_new(d->base, req->fds[0], peer_name((enum peer)peer), p->rules, p->nrules, p->ctx,
+                              on_peer_closed, d);
     if (p->on_up)
         p->on_up(p->ctx, d->links[peer]);
     return true;
@@ -122,7 +124,8 @@ void daemon_init(struct daemon *d, enum peer self)
     d->base = event_base_new();
     if (!d->base)
         abort();
-    d->control = link_new(d->base, DAEMON_FD_CONTROL, "supervisor", control_rules, ARRAY_LEN(control_rules), d, on_control_closed, d);
+    d->control = link_new(d->base, DAEMON_FD_CONTROL, "supervisor", control_rules, ARRAY_LEN(control_rules),
+                          d, on_control_closed, d);
 }
 
 void daemon_expect(struct daemon *d, enum peer peer, const struct link_rule *rules, size_t nrules, void *ctx,
@@ -130,8 +133,11 @@ void daemon_expect(struct daemon *d, enum peer peer, const struct link_rule *rul
 {
     static const struct link_rule none[1];
 
-    d->peers[peer] = (struct daemon_peer){
-        .rules = rules ? rules : none, .nrules = rules ? nrules : 0, .ctx = ctx, .on_up = on_up, .on_down = on_down};
+    d->peers[peer] = (struct daemon_peer){.rules = rules ? rules : none,
+                                          .nrules = rules ? nrules : 0,
+                                          .ctx = ctx,
+                                          .on_up = on_up,
+                                          .on_down = on_down};
 }
 
 int daemon_run(struct daemon *d)

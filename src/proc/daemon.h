@@ -1,9 +1,9 @@
 /*
  * daemon.h - the life of one process of the control plane, the same for all of them.
  *
- * The supervisor starts each with: fd 3 = its control link, fd 4 = a read-only memfd with the configuration as JSON
- * (see config/config.h), and further descriptors as listed in supervisor/processes.c (state directory, listening
- * sockets), from fd 5 on. A child calls, in this order:
+ * The supervisor starts each with: fd 3 = its control link, fd 4 = a read-only memfd with the configuration
+ * as JSON (see config/config.h), and further descriptors as listed in supervisor/processes.c (state
+ * directory, listening sockets), from fd 5 on. A child calls, in this order:
  *
  *     daemon_init(&d, PEER_VAULT, argc, argv)   event loop, configuration, control link
  *     ... opens what it needs ...
@@ -11,8 +11,8 @@
  *     seal_process(...)                          (proc/seal.h) gives everything else up
  *     daemon_run(&d)                             tells the supervisor it is ready; returns the exit status
  *
- * A peer that dies is started again by the supervisor, which then sends a fresh link: on_down, later on_up again.
- * CTL_STOP calls d.on_stop (if set), else leaves the loop.
+ * A peer that dies is started again by the supervisor, which then sends a fresh link: on_down, later on_up
+ * again. CTL_STOP calls d.on_stop (if set), else leaves the loop.
  */
 #pragma once
 #include <event2/event.h>
@@ -56,11 +56,12 @@ void daemon_notice(struct daemon *d, const char *text);
 /*
  * Extra descriptors, by process (the supervisor opens them before anything is sealed):
  *   vault      5: passphrase for the master key (a memfd; empty when the key is not passphrase-protected)
- *   api        5: listening unix socket; then three for every entry of config "listen": listener, certificate, private key
- *   modelproxy 5: the mock script (empty when none is configured)
- *   launcher, upstream: none
+ *   api        5: listening unix socket; then three for every entry of config "listen": listener,
+ * certificate, private key modelproxy 5: the mock script (empty when none is configured) launcher, upstream:
+ * none
  *
  * Paths: as root the vault is confined by chroot to the state directory, rootless by Landlock alone. After
- * seal_process() it reaches its files below daemon_state_root(): "" when confined by chroot, else config "state_dir".
+ * seal_process() it reaches its files below daemon_state_root(): "" when confined by chroot, else config
+ * "state_dir".
  */
 const char *daemon_state_root(const struct daemon *d);

@@ -24,7 +24,8 @@ static bool sealed;
 #endif
 
 #ifdef IRONCLAW_SANITIZED
-/* The leak checker stops the process by ptrace from a clone of it, which the seal forbids. Unsealed unit tests do check. */
+/* The leak checker stops the process by ptrace from a clone of it, which the seal forbids. Unsealed unit
+ * tests do check. */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
@@ -37,7 +38,8 @@ bool seal_is_chrooted(void)
     return chrooted;
 }
 
-/* Root only: an own mount, IPC and (unless it must connect) network namespace, and a root that holds only what it needs. */
+/* Root only: an own mount, IPC and (unless it must connect) network namespace, and a root that holds only
+ * what it needs. */
 static int confine(const struct seal_profile *p, struct err *e)
 {
     int ns = CLONE_NEWNS | CLONE_NEWIPC | (p->groups & SEAL_CONNECT ? 0 : CLONE_NEWNET);
@@ -53,7 +55,8 @@ static int confine(const struct seal_profile *p, struct err *e)
         return 0;
     if (!*root) {
         root = "/tmp"; /* any directory that always exists; covered in this mount namespace only */
-        if (mount("none", root, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0555") < 0)
+        if (mount("none", root, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0555") <
+            0)
             return err_sys(e, errno, "cannot make an empty root");
     }
     if (chdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0)
@@ -72,7 +75,8 @@ static const char *inside(const struct seal_profile *p, const char *path)
     return path[len] == '/' ? path + len : "/";
 }
 
-static int restrict_files(const struct landlock_path *rules, size_t n, const struct seal_profile *p, struct err *e)
+static int restrict_files(const struct landlock_path *rules, size_t n, const struct seal_profile *p,
+                          struct err *e)
 {
     if (p->groups & SEAL_LAUNCH)
         return 0;
@@ -94,7 +98,7 @@ static int filter_syscalls(const struct seal_profile *p, struct err *e)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
 #ifdef IRONCLAW_SANITIZED
     /* The sanitizers' runtime reads /proc/self/maps and the like when it reports. Test builds only. */
-    static const int runtime[] = {SCMP_SYS(openat), SCMP_SYS(open),     SCMP_SYS(readlink), SCMP_SYS(prctl),
+    static const int runtime[] = {SCMP_SYS(openat), SCMP_SYS(open),       SCMP_SYS(readlink), SCMP_SYS(prctl),
                                   SCMP_SYS(stat),   SCMP_SYS(newfstatat), SCMP_SYS(ioctl)};
     for (size_t i = 0; !deny_list && rc == 0 && i < ARRAY_LEN(runtime); i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, runtime[i], 0);
@@ -130,8 +134,11 @@ int seal_process(const struct seal_profile *p, struct err *e)
             return rc;
         }
     }
-    rc = root ? caps_drop_bounding(p->keep_caps, e) : 0; /* rootless there is none to drop; no_new_privs stands in */
-    if (rc == 0 && root && p->uid != 0 && (setgroups(0, NULL) < 0 || setresgid(p->uid, p->uid, p->uid) < 0 || setresuid(p->uid, p->uid, p->uid) < 0))
+    rc = root ? caps_drop_bounding(p->keep_caps, e)
+              : 0; /* rootless there is none to drop; no_new_privs stands in */
+    if (rc == 0 && root && p->uid != 0 &&
+        (setgroups(0, NULL) < 0 || setresgid(p->uid, p->uid, p->uid) < 0 ||
+         setresuid(p->uid, p->uid, p->uid) < 0))
         rc = err_sys(e, errno, "cannot change to uid %u", p->uid);
     if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         rc = err_sys(e, errno, "cannot set no_new_privs");

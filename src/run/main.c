@@ -1,6 +1,7 @@
 /*
- * The `ironclaw` command. It serves itself what must be fast or needs the host (run, doctor, image); every other verb is a
- * program of its own in libexec, so that starting a sandbox never pays for libraries it does not use.
+ * The `ironclaw` command. It serves itself what must be fast or needs the host (run, doctor, image); every
+ * other verb is a program of its own in libexec, so that starting a sandbox never pays for libraries it does
+ * not use.
  */
 #include <stdio.h>
 #include <string.h>
@@ -25,8 +26,9 @@ static const struct {
     int (*serve)(int argc, char **argv); /* argv[0] is the verb */
     const char *helper;                  /* or: the program in libexec that serves it, with argv as it came */
 } verbs[] = {
-    {"run", run_main, NULL},   {"doctor", doctor_main, NULL}, {"image", image_main, NULL},       {"version", version, NULL},
-    {"--version", version, NULL}, {"up", NULL, "ironclaw-supervisor"}, {"bench", NULL, "ironclaw-bench"},
+    {"run", run_main, NULL},           {"doctor", doctor_main, NULL}, {"image", image_main, NULL},
+    {"version", version, NULL},        {"--version", version, NULL},  {"up", NULL, "ironclaw-supervisor"},
+    {"bench", NULL, "ironclaw-bench"},
 };
 
 static int delegate(const char *helper, char **argv)

@@ -21,16 +21,18 @@
 #include "config/config.h"
 #include "supervisor/supervisor.h"
 
-static const char help[] = "usage: ironclaw up [--state-dir DIR] [--config FILE] [--passphrase-file FILE]\n"
-                           "Starts the control plane in the foreground; ^C or SIGTERM stops it in order.\n"
-                           "\n"
-                           "  --state-dir DIR         everything it keeps (default /var/lib/ironclaw as root, else below ~/.local/state)\n"
-                           "  --config FILE           YAML configuration (docs/configuration.md); default: all closed\n"
-                           "  --passphrase-file FILE  the passphrase that protects the master key\n"
-                           "\n"
-                           "The first start prints a one-time bootstrap token; exchange it with 'ironclaw token bootstrap TOKEN'.\n"
-                           "\n"
-                           "example: ironclaw up --state-dir /var/lib/ironclaw\n";
+static const char help[] =
+    "usage: ironclaw up [--state-dir DIR] [--config FILE] [--passphrase-file FILE]\n"
+    "Starts the control plane in the foreground; ^C or SIGTERM stops it in order.\n"
+    "\n"
+    "  --state-dir DIR         everything it keeps (default /var/lib/ironclaw as root, else below "
+    "~/.local/state)\n"
+    "  --config FILE           YAML configuration (docs/configuration.md); default: all closed\n"
+    "  --passphrase-file FILE  the passphrase that protects the master key\n"
+    "\n"
+    "The first start prints a one-time bootstrap token; exchange it with 'ironclaw token bootstrap TOKEN'.\n"
+    "\n"
+    "example: ironclaw up --state-dir /var/lib/ironclaw\n";
 
 struct up_options {
     const char *state_dir, *config, *passphrase_file;
@@ -39,7 +41,8 @@ struct up_options {
 static int parse(int argc, char **argv, struct up_options *o, struct err *e)
 {
     static const struct option options[] = {
-        {"state-dir", 1, NULL, 's'}, {"config", 1, NULL, 'c'}, {"passphrase-file", 1, NULL, 'p'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
+        {"state-dir", 1, NULL, 's'}, {"config", 1, NULL, 'c'}, {"passphrase-file", 1, NULL, 'p'},
+        {"help", 0, NULL, 'h'},      {NULL, 0, NULL, 0},
     };
     int id;
 
@@ -56,9 +59,12 @@ static int parse(int argc, char **argv, struct up_options *o, struct err *e)
             (void)fputs(help, stdout);
             return 1;
         } else
-            return err_set(e, EINVAL, "unknown option or missing value: '%s' (see 'ironclaw up --help')", argv[optind - 1]);
+            return err_set(e, EINVAL, "unknown option or missing value: '%s' (see 'ironclaw up --help')",
+                           argv[optind - 1]);
     }
-    return optind < argc ? err_set(e, EINVAL, "unexpected argument '%s' (see 'ironclaw up --help')", argv[optind]) : 0;
+    return optind < argc
+               ? err_set(e, EINVAL, "unexpected argument '%s' (see 'ironclaw up --help')", argv[optind])
+               : 0;
 }
 
 static int read_passphrase(struct supervisor *s, const char *path, struct err *e)
@@ -95,8 +101,9 @@ static int load_config(struct supervisor *s, const struct up_options *o, struct 
         /* The processes run with other working directories. */
         if (o->state_dir && o->state_dir[0] != '/' && !getcwd(cwd, sizeof(cwd)))
             return err_sys(e, errno, "cannot find the current directory");
-        if (o->state_dir && !(o->state_dir[0] == '/' ? io_format(dir, sizeof(dir), "%s", o->state_dir)
-                                                     : io_format(dir, sizeof(dir), "%s/%s", cwd, o->state_dir)))
+        if (o->state_dir &&
+            !(o->state_dir[0] == '/' ? io_format(dir, sizeof(dir), "%s", o->state_dir)
+                                     : io_format(dir, sizeof(dir), "%s/%s", cwd, o->state_dir)))
             return err_set(e, ENAMETOOLONG, "--state-dir: the path is too long");
         (void)json_object_set_new(s->config, "state_dir", json_string(dir));
     }
@@ -115,7 +122,8 @@ static int serve(struct supervisor *s, const struct up_options *o, struct err *e
 {
     static const int stop_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
-    if (load_config(s, o, e) < 0 || read_passphrase(s, o->passphrase_file, e) < 0 || state_open(s, e) < 0 || sockets_open(s, e) < 0)
+    if (load_config(s, o, e) < 0 || read_passphrase(s, o->passphrase_file, e) < 0 || state_open(s, e) < 0 ||
+        sockets_open(s, e) < 0)
         return -1;
     s->base = event_base_new();
     if (!s->base)
@@ -148,7 +156,8 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)umask(077);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* inherited by the children, which hold several per session */
+    if (getrlimit(RLIMIT_NOFILE, &files) ==
+        0) { /* inherited by the children, which hold several per session */
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);
     }

@@ -20,20 +20,27 @@
 #include "proc/daemon.h"
 #include "supervisor/supervisor.h"
 
-enum { EXTRA_MAX = 1 + 3 * LISTENERS_MAX, STOP_TIMEOUT_S = 10, STEADY_NS_SHIFT = 36 /* about 69 s without a crash clears the record */ };
+enum {
+    EXTRA_MAX = 1 + 3 * LISTENERS_MAX,
+    STOP_TIMEOUT_S = 10,
+    STEADY_NS_SHIFT = 36 /* about 69 s without a crash clears the record */
+};
 
 static const struct {
     enum peer peer;
     const char *binary;
     bool on_demand; /* started when a peer asks for it; ends by itself when idle */
 } programs[] = {
-    {PEER_VAULT, "ironclaw-vault", false},           {PEER_LAUNCHER, "ironclaw-launcher", false},
-    {PEER_MODELPROXY, "ironclaw-modelproxy", false}, {PEER_UPSTREAM, "ironclaw-upstream", true},
+    {PEER_VAULT, "ironclaw-vault", false},
+    {PEER_LAUNCHER, "ironclaw-launcher", false},
+    {PEER_MODELPROXY, "ironclaw-modelproxy", false},
+    {PEER_UPSTREAM, "ironclaw-upstream", true},
     {PEER_API, "ironclaw-api", false},
 };
 
 static const enum peer links[][2] = {
-    {PEER_API, PEER_VAULT}, {PEER_VAULT, PEER_LAUNCHER}, {PEER_VAULT, PEER_MODELPROXY}, {PEER_MODELPROXY, PEER_UPSTREAM}, {PEER_VAULT, PEER_UPSTREAM},
+    {PEER_API, PEER_VAULT},           {PEER_VAULT, PEER_LAUNCHER}, {PEER_VAULT, PEER_MODELPROXY},
+    {PEER_MODELPROXY, PEER_UPSTREAM}, {PEER_VAULT, PEER_UPSTREAM},
 };
 
 /* Orderly stop: first nobody may ask, then nothing runs, last the keeper of what was acknowledged. */
@@ -138,7 +145,8 @@ static void notify_systemd(const struct supervisor *s, const char *text)
         a.sun_path[0] = 0; /* abstract socket (sd_notify(3)) */
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0)
-        (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+        (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&a,
+                     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
 }
 
 static void announce(struct supervisor *s)
@@ -251,7 +259,8 @@ static int start_child(struct child *c, struct err *e)
     c->pid = pid;
     c->ready = false;
     c->started_ns = io_monotonic_ns();
-    c->control = link_new(s->base, pair[0], peer_name(c->peer), control_rules, ARRAY_LEN(control_rules), c, on_control_closed, c);
+    c->control = link_new(s->base, pair[0], peer_name(c->peer), control_rules, ARRAY_LEN(control_rules), c,
+                          on_control_closed, c);
     connect_all(s, c->peer);
     return 0;
 }

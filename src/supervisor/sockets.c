@@ -23,7 +23,8 @@ int memfd_with(const char *name, const void *data, size_t len, struct err *e)
 {
     CLEANUP_CLOSE int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    if (fd < 0 || io_write_all(fd, data, len) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0 ||
+    if (fd < 0 || io_write_all(fd, data, len) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0 ||
         lseek(fd, 0, SEEK_SET) < 0)
         return err_sys(e, errno, "cannot pass %s on", name);
     return TAKE_FD(fd);
@@ -37,7 +38,9 @@ static int open_api_socket(struct supervisor *s, struct err *e)
     int rc;
 
     if (!io_format(a.sun_path, sizeof(a.sun_path), "%s/api.sock", s->state_dir))
-        return err_set(e, ENAMETOOLONG, "%s/api.sock is longer than the %zu characters a unix socket may have; choose a shorter --state-dir",
+        return err_set(e, ENAMETOOLONG,
+                       "%s/api.sock is longer than the %zu characters a unix socket may have; choose a "
+                       "shorter --state-dir",
                        s->state_dir, sizeof(a.sun_path) - 1);
     mask = umask(0177); /* 0600 from its first moment */
     rc = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&a, sizeof(a));
@@ -64,22 +67,27 @@ static int pem_memfd(const char *path, struct err *e)
 static int open_listener(const json_t *entry, struct listener *l, struct err *e)
 {
     const char *address = json_string_value(json_object_get(entry, "address"));
-    const char *certificate = json_string_value(json_object_get(entry, "certificate")), *key = json_string_value(json_object_get(entry, "key"));
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *info = NULL;
+    const char *certificate = json_string_value(json_object_get(entry, "certificate")),
+               *key = json_string_value(json_object_get(entry, "key"));
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+                             .ai_socktype = SOCK_STREAM},
+                    *info = NULL;
     CLEANUP_CLOSE int fd = -1;
     char port[16];
     int one = 1, rc;
 
     *l = (struct listener){-1, -1, -1};
     if (!address || !certificate || !key)
-        return err_set(e, EINVAL, "a TCP listener needs an address, a certificate and a key: tokens never cross a network in the clear");
+        return err_set(e, EINVAL,
+                       "a TCP listener needs an address, a certificate and a key: tokens never cross a "
+                       "network in the clear");
     (void)io_format(port, sizeof(port), "%d", (int)json_integer_value(json_object_get(entry, "port")));
     rc = getaddrinfo(address, port, &hints, &info);
     if (rc != 0)
         return err_set(e, EINVAL, "listen: '%s' is not a numeric address: %s", address, gai_strerror(rc));
     fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 || bind(fd, info->ai_addr, info->ai_addrlen) < 0 ||
-        listen(fd, BACKLOG) < 0)
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        bind(fd, info->ai_addr, info->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
         rc = err_sys(e, errno, "cannot listen on %s port %s", address, port);
     freeaddrinfo(info);
     if (rc < 0)

@@ -1,8 +1,8 @@
 /*
  * supervisor.h - `ironclaw up`: starts, connects, restarts and stops the processes of the control plane.
  *
- * The supervisor parses only the administrator's own file, speaks to nobody but its children, and keeps what has to
- * survive them: listening sockets, the configuration, the passphrase of the master key.
+ * The supervisor parses only the administrator's own file, speaks to nobody but its children, and keeps what
+ * has to survive them: listening sockets, the configuration, the passphrase of the master key.
  */
 #pragma once
 #include <event2/event.h>
@@ -37,7 +37,7 @@ struct supervisor {
     json_t *config;
     const char *state_dir;
     bool root;
-    int lock;     /* held on <state>/lock while we run */
+    int lock; /* held on <state>/lock while we run */
     int api_socket;
     struct listener listeners[LISTENERS_MAX];
     size_t nlisteners;

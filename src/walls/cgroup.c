@@ -15,9 +15,10 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 
-#define PARENT     "ironclaw"      /* our directory; one child per sandbox */
-#define SELF_LEAF  "ironclaw.self" /* where we move to when v2 forbids processes beside children */
-#define CPU_PERIOD 100000          /* microseconds: the kernel's default period (Documentation/scheduler/sched-bwc.rst) */
+#define PARENT    "ironclaw"      /* our directory; one child per sandbox */
+#define SELF_LEAF "ironclaw.self" /* where we move to when v2 forbids processes beside children */
+#define CPU_PERIOD                                                                                           \
+    100000 /* microseconds: the kernel's default period (Documentation/scheduler/sched-bwc.rst) */
 
 static const char *const controllers[CGROUP_CONTROLLERS] = {"memory", "pids", "cpu"};
 
@@ -39,7 +40,8 @@ static bool has_word(const char *list, const char *word, const char *separators)
     return false;
 }
 
-/* Our own path in the hierarchy of `controller` ("" for v2), from the text of /proc/self/cgroup ("id:controllers:path" lines). */
+/* Our own path in the hierarchy of `controller` ("" for v2), from the text of /proc/self/cgroup
+ * ("id:controllers:path" lines). */
 static bool own_path(const char *text, const char *controller, char *out, size_t cap)
 {
     CLEANUP_FREE char *copy = x_strdup(text);
@@ -59,9 +61,10 @@ static bool own_path(const char *text, const char *controller, char *out, size_t
 }
 
 /*
- * Mount point of a v1 controller (or of cgroup2 when controller is ""), from /proc/self/mountinfo (proc_pid_mountinfo(5)):
- * "36 35 0:30 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory". Lines of other file systems are passed over by
- * one search: this runs at every start, on hosts with thousands of mounts.
+ * Mount point of a v1 controller (or of cgroup2 when controller is ""), from /proc/self/mountinfo
+ * (proc_pid_mountinfo(5)): "36 35 0:30 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory". Lines
+ * of other file systems are passed over by one search: this runs at every start, on hosts with thousands of
+ * mounts.
  */
 static bool mount_point(const char *mountinfo, const char *controller, char *out, size_t cap)
 {
@@ -96,37 +99,42 @@ static int knob(const char *dir, const char *name, const char *value)
 {
     char path[CGROUP_PATH_MAX + 64];
 
-    return io_format(path, sizeof(path), "%s/%s", dir, name) ? io_write_knob(AT_FDCWD, path, value) : -ENAMETOOLONG;
+    return io_format(path, sizeof(path), "%s/%s", dir, name) ? io_write_knob(AT_FDCWD, path, value)
+                                                             : -ENAMETOOLONG;
 }
 
 /*
- * Hands controllers down to children of `dir`. Memory first: it alone is refused while processes are in `dir`. The others
- * would be accepted, and turn the group into a threaded one that no process can be moved out of
- * (Documentation/admin-guide/cgroup-v2.rst, "Threads").
+ * Hands controllers down to children of `dir`. Memory first: it alone is refused while processes are in
+ * `dir`. The others would be accepted, and turn the group into a threaded one that no process can be moved
+ * out of (Documentation/admin-guide/cgroup-v2.rst, "Threads").
  */
 static bool v2_delegate(const char *dir)
 {
-    if (knob(dir, "cgroup.subtree_control", "+memory") < 0 || knob(dir, "cgroup.subtree_control", "+pids") < 0)
+    if (knob(dir, "cgroup.subtree_control", "+memory") < 0 ||
+        knob(dir, "cgroup.subtree_control", "+pids") < 0)
         return false;
     (void)knob(dir, "cgroup.subtree_control", "+cpu"); /* its absence shows when a cpu limit is set */
     return true;
 }
 
-/* Moves every process of `dir` into `leaf`. One that may not be moved, or has just ended, is left to show in the result. */
+/* Moves every process of `dir` into `leaf`. One that may not be moved, or has just ended, is left to show in
+ * the result. */
 static void move_processes(const char *dir, const char *leaf)
 {
     char path[CGROUP_PATH_MAX + 16];
     CLEANUP_FREE char *pids = NULL;
     char *save = NULL;
 
-    if (!io_format(path, sizeof(path), "%s/cgroup.procs", dir) || io_read_file(AT_FDCWD, path, 1 << 20, &pids, NULL, NULL) < 0)
+    if (!io_format(path, sizeof(path), "%s/cgroup.procs", dir) ||
+        io_read_file(AT_FDCWD, path, 1 << 20, &pids, NULL, NULL) < 0)
         return;
     for (char *pid = strtok_r(pids, "\n", &save); pid; pid = strtok_r(NULL, "\n", &save))
         (void)knob(leaf, "cgroup.procs", pid);
 }
 
-/* Finds a v2 directory below which groups with controllers can be made: the top of the hierarchy for root, else our own
- * group when it was delegated, after moving what is in it into a leaf ("no internal processes", Documentation/admin-guide/cgroup-v2.rst). */
+/* Finds a v2 directory below which groups with controllers can be made: the top of the hierarchy for root,
+ * else our own group when it was delegated, after moving what is in it into a leaf ("no internal processes",
+ * Documentation/admin-guide/cgroup-v2.rst). */
 static bool v2_base(const char *mount, const char *own)
 {
     char dir[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
@@ -137,13 +145,15 @@ static bool v2_base(const char *mount, const char *own)
     if (!io_format(dir, sizeof(dir), "%s%s", mount, own) || !v2_has_controllers(dir))
         return false;
     if (!v2_delegate(dir)) {
-        if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, SELF_LEAF) || (mkdir(leaf, 0755) < 0 && errno != EEXIST))
+        if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, SELF_LEAF) ||
+            (mkdir(leaf, 0755) < 0 && errno != EEXIST))
             return false;
         move_processes(dir, leaf);
         if (!v2_delegate(dir))
             return false;
     }
-    if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, PARENT) || (mkdir(leaf, 0755) < 0 && errno != EEXIST) || !v2_delegate(leaf))
+    if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, PARENT) || (mkdir(leaf, 0755) < 0 && errno != EEXIST) ||
+        !v2_delegate(leaf))
         return false;
     return io_format(host.base[0], sizeof(host.base[0]), "%s", dir);
 }
@@ -162,26 +172,33 @@ static void resolve(void)
         (void)io_format(host.why, sizeof(host.why), "/proc is not mounted");
         return;
     }
-    if (mount_point(mounts, "", mount, sizeof(mount)) && v2_has_controllers(mount) && own_path(own, "", path, sizeof(path))) {
+    if (mount_point(mounts, "", mount, sizeof(mount)) && v2_has_controllers(mount) &&
+        own_path(own, "", path, sizeof(path))) {
         host.v2 = true;
         if (!v2_base(mount, path))
             (void)io_format(host.why, sizeof(host.why),
-                            "cgroup %.120s is not delegated to this user (start with: systemd-run --user --scope -p Delegate=yes ...)",
+                            "cgroup %.120s is not delegated to this user (start with: systemd-run --user "
+                            "--scope -p Delegate=yes ...)",
                             *path ? path : "/");
         return;
     }
     for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
         char dir[CGROUP_PATH_MAX];
-        if (!mount_point(mounts, controllers[i], mount, sizeof(mount)) || !own_path(own, controllers[i], path, sizeof(path))) {
-            (void)io_format(host.why, sizeof(host.why), "the %s cgroup controller is not mounted", controllers[i]);
+        if (!mount_point(mounts, controllers[i], mount, sizeof(mount)) ||
+            !own_path(own, controllers[i], path, sizeof(path))) {
+            (void)io_format(host.why, sizeof(host.why), "the %s cgroup controller is not mounted",
+                            controllers[i]);
             continue;
         }
         /* Inside a container the path may name a part of the hierarchy that is not mounted here. */
         if (!io_format(dir, sizeof(dir), "%s%s", mount, path) || access(dir, F_OK) < 0)
             path[0] = 0;
-        if (!io_format(dir, sizeof(dir), "%s%s/%s", mount, path, PARENT) || (mkdir(dir, 0755) < 0 && errno != EEXIST) || access(dir, W_OK) < 0) {
-            (void)io_format(host.why, sizeof(host.why), "no right to create %s cgroups (run as root, or have an administrator delegate one)",
-                            controllers[i]);
+        if (!io_format(dir, sizeof(dir), "%s%s/%s", mount, path, PARENT) ||
+            (mkdir(dir, 0755) < 0 && errno != EEXIST) || access(dir, W_OK) < 0) {
+            (void)io_format(
+                host.why, sizeof(host.why),
+                "no right to create %s cgroups (run as root, or have an administrator delegate one)",
+                controllers[i]);
             continue;
         }
         (void)io_format(host.base[i], sizeof(host.base[i]), "%s%s", mount, path);
@@ -202,19 +219,22 @@ void cgroup_probe(struct cgroup_host *h)
 }
 
 /* Sets one limit. `required` limits fail with a sentence, others only stay out of force. */
-static int limit(const char *dir, const char *name, const char *value, bool required, bool *in_force, struct err *e)
+static int limit(const char *dir, const char *name, const char *value, bool required, bool *in_force,
+                 struct err *e)
 {
     int rc = knob(dir, name, value);
 
     *in_force = rc == 0;
     if (rc == 0 || !required)
         return 0;
-    return err_sys(e, -rc, "cannot set %s to %s on %s (delegate the cgroup or run as root)", name, value, dir);
+    return err_sys(e, -rc, "cannot set %s to %s on %s (delegate the cgroup or run as root)", name, value,
+                   dir);
 }
 
 static int set_limits(struct cgroup *c, const struct cgroup_limits *l, struct err *e)
 {
-    const char *memory = c->dirs[0], *pids = c->v2 ? c->dirs[0] : c->dirs[1], *cpu = c->v2 ? c->dirs[0] : c->dirs[2];
+    const char *memory = c->dirs[0], *pids = c->v2 ? c->dirs[0] : c->dirs[1],
+               *cpu = c->v2 ? c->dirs[0] : c->dirs[2];
     char value[64];
     bool swap;
 
@@ -222,8 +242,10 @@ static int set_limits(struct cgroup *c, const struct cgroup_limits *l, struct er
         (void)io_format(value, sizeof(value), "%llu", (unsigned long long)l->memory_bytes);
         if (limit(memory, c->v2 ? "memory.max" : "memory.limit_in_bytes", value, true, &c->memory, e) < 0)
             return -1;
-        /* No swap: on v1 memory+swap equals memory. Kernels without swap accounting lack the file, and the swap. */
-        if (limit(memory, c->v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", c->v2 ? "0" : value, false, &swap, e) < 0)
+        /* No swap: on v1 memory+swap equals memory. Kernels without swap accounting lack the file, and the
+         * swap. */
+        if (limit(memory, c->v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", c->v2 ? "0" : value,
+                  false, &swap, e) < 0)
             return -1;
         if (!swap && !c->v2)
             (void)knob(memory, "memory.swappiness", "0");
@@ -248,7 +270,9 @@ static int set_limits(struct cgroup *c, const struct cgroup_limits *l, struct er
     }
     if ((l->memory_asked && !c->memory) || (l->pids_asked && !c->pids) || (l->cpu_asked && !c->cpu))
         return err_set(e, EOPNOTSUPP, "the %s limit cannot be enforced on this host: %s",
-                       l->memory_asked && !c->memory ? "memory" : l->pids_asked && !c->pids ? "pids" : "cpu",
+                       l->memory_asked && !c->memory ? "memory"
+                       : l->pids_asked && !c->pids   ? "pids"
+                                                     : "cpu",
                        *host.why ? host.why : "the controller is not available");
     return 0;
 }
@@ -314,14 +338,16 @@ void cgroup_close(struct cgroup *c)
     c->into = -1;
 }
 
-/* A number from a cgroup file: the whole file, or the value after `key` in a flat-keyed file. 0 when missing. */
+/* A number from a cgroup file: the whole file, or the value after `key` in a flat-keyed file. 0 when missing.
+ */
 static uint64_t read_number(const char *dir, const char *name, const char *key)
 {
     char path[CGROUP_PATH_MAX + 64];
     CLEANUP_FREE char *text = NULL;
     char *save = NULL;
 
-    if (!*dir || !io_format(path, sizeof(path), "%s/%s", dir, name) || io_read_file(AT_FDCWD, path, 8192, &text, NULL, NULL) < 0)
+    if (!*dir || !io_format(path, sizeof(path), "%s/%s", dir, name) ||
+        io_read_file(AT_FDCWD, path, 8192, &text, NULL, NULL) < 0)
         return 0;
     if (!key)
         return strtoull(text, NULL, 10);
@@ -367,7 +393,8 @@ void cgroup_destroy(struct cgroup *c)
     c->ndirs = 0;
 }
 
-/* A zombie has ended too: its parent, perhaps a slow pid 1, just has not collected it. A pidfd of either is readable. */
+/* A zombie has ended too: its parent, perhaps a slow pid 1, just has not collected it. A pidfd of either is
+ * readable. */
 static bool has_ended(pid_t pid)
 {
     CLEANUP_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -383,12 +410,14 @@ void cgroup_sweep(void)
         char dir[CGROUP_PATH_MAX];
         struct dirent *d;
         DIR *list;
-        if (!*host.base[i] || !io_format(dir, sizeof(dir), "%s/%s", host.base[i], PARENT) || !(list = opendir(dir)))
+        if (!*host.base[i] || !io_format(dir, sizeof(dir), "%s/%s", host.base[i], PARENT) ||
+            !(list = opendir(dir)))
             continue;
         while ((d = readdir(list))) {
             const char *dash = strrchr(d->d_name, '-');
             uint64_t pid;
-            if (d->d_type == DT_DIR && dash && io_parse_u64(dash + 1, INT_MAX, &pid) && pid > 0 && has_ended((pid_t)pid))
+            if (d->d_type == DT_DIR && dash && io_parse_u64(dash + 1, INT_MAX, &pid) && pid > 0 &&
+                has_ended((pid_t)pid))
                 (void)unlinkat(dirfd(list), d->d_name, AT_REMOVEDIR);
         }
         (void)closedir(list);

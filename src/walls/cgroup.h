@@ -1,9 +1,9 @@
 /*
  * cgroup.h - memory, cpu and pids limits of one sandbox, on cgroup v2 and on v1 (hybrid) hosts.
  *
- * On v2 one directory <base>/<id>; on v1 one per controller. A sandbox joins *itself* (writes "0"): moving another
- * process takes the kernel's global thread-group lock and an RCU grace period (4 ms per hierarchy, measured), moving
- * oneself through the v1 "tasks" file or being cloned into a v2 cgroup does not.
+ * On v2 one directory <base>/<id>; on v1 one per controller. A sandbox joins *itself* (writes "0"): moving
+ * another process takes the kernel's global thread-group lock and an RCU grace period (4 ms per hierarchy,
+ * measured), moving oneself through the v1 "tasks" file or being cloned into a v2 cgroup does not.
  */
 #pragma once
 #include <limits.h>
@@ -15,7 +15,8 @@
 
 enum { CGROUP_CONTROLLERS = 3, CGROUP_PATH_MAX = 256 };
 
-/* What to limit. `asked`: the user named this limit, so a host that cannot enforce it is an error, not a warning. */
+/* What to limit. `asked`: the user named this limit, so a host that cannot enforce it is an error, not a
+ * warning. */
 struct cgroup_limits {
     uint64_t memory_bytes; /* resident + page cache + kernel; swap is off. 0: no limit */
     uint32_t cpu_milli;    /* 1000 = one CPU. 0: no limit */
@@ -27,12 +28,15 @@ struct cgroup {
     bool v2;
     int ndirs;
     char dirs[CGROUP_CONTROLLERS][CGROUP_PATH_MAX]; /* memory, pids, cpu on v1; one on v2 */
-    int join[CGROUP_CONTROLLERS];                   /* v1: descriptors a process writes "0" to in order to join; -1 none */
-    int into;                                       /* v2: directory descriptor for clone3(CLONE_INTO_CGROUP); -1 none */
-    bool memory, cpu, pids;                         /* which limits are in force */
+    int join[CGROUP_CONTROLLERS]; /* v1: descriptors a process writes "0" to in order to join; -1 none */
+    int into;                     /* v2: directory descriptor for clone3(CLONE_INTO_CGROUP); -1 none */
+    bool memory, cpu, pids;       /* which limits are in force */
 };
 
-#define CGROUP_INIT {false, 0, {{0}}, {-1, -1, -1}, -1, false, false, false}
+#define CGROUP_INIT                                                                                          \
+    {                                                                                                        \
+        false, 0, {{0}}, {-1, -1, -1}, -1, false, false, false                                               \
+    }
 
 struct cgroup_stats {
     uint64_t memory_bytes, memory_peak_bytes, cpu_us, pids, oom_kills;
@@ -46,8 +50,8 @@ struct cgroup_host {
 };
 void cgroup_probe(struct cgroup_host *h);
 
-/* Creates the group and sets its limits. A limit with *_asked that cannot be enforced is an error; others are left out
- * (see c->memory, c->cpu, c->pids). On failure nothing is left. */
+/* Creates the group and sets its limits. A limit with *_asked that cannot be enforced is an error; others are
+ * left out (see c->memory, c->cpu, c->pids). On failure nothing is left. */
 int cgroup_create(struct cgroup *c, const char *id, const struct cgroup_limits *limits, struct err *e);
 
 /* v1: the calling (single-threaded) process joins. v2: nothing to do, it was cloned into c->into. */
@@ -57,7 +61,8 @@ void cgroup_close(struct cgroup *c);
 
 void cgroup_read_stats(const struct cgroup *c, struct cgroup_stats *s);
 
-/* Kills what is inside (v2 cgroup.kill) and removes the directories, waiting for dying processes at most 2 s. */
+/* Kills what is inside (v2 cgroup.kill) and removes the directories, waiting for dying processes at most 2 s.
+ */
 void cgroup_destroy(struct cgroup *c);
 
 /* Removes empty groups whose name ends in "-<pid>" of a process that is gone. */
