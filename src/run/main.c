@@ -3,6 +3,7 @@
  * other verb is a program of its own in libexec, so that starting a sandbox never pays for libraries it does
  * not use.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,8 +45,17 @@ static int delegate(const char *helper, char **argv)
     return 125;
 }
 
+/* A caller may have closed 0, 1 or 2: what we open next must not take their place. */
+static void fill_standard_descriptors(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", O_RDWR); /* takes the lowest free number: fd */
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     for (size_t i = 0; argc > 1 && i < ARRAY_LEN(verbs); i++)
         if (!strcmp(argv[1], verbs[i].verb))
             return verbs[i].serve ? verbs[i].serve(argc - 1, argv + 1) : delegate(verbs[i].helper, argv);

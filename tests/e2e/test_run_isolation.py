@@ -1,0 +1,165 @@
+"""What a program inside a sandbox can see and reach: nothing but what it was given."""
+import os
+import re
+import socket
+
+NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+
+
+def test_the_only_network_interface_is_loopback(box):
+    assert re.findall(r"^\s*(\S+):", box.sh("cat /proc/net/dev"), re.M) == ["lo"]
+
+
+def test_a_listener_on_the_hosts_loopback_is_out_of_reach(box):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        done = box.run("--", "nc", "-w", "3", "127.0.0.1", listener.getsockname()[1])
+        assert done.returncode != 0
+        listener.settimeout(0)
+        try:
+            listener.accept()
+            raise AssertionError("the sandbox reached the host's loopback")
+        except BlockingIOError:
+            pass
+
+
+def test_abstract_sockets_of_the_host_are_not_visible(box):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("\0ironclaw-test-%d" % os.getpid())
+        listener.listen()
+        assert "ironclaw-test" in open("/proc/net/unix").read()
+        assert "ironclaw-test" not in box.sh("cat /proc/net/unix")
+
+
+def test_every_capability_set_is_empty_and_no_new_privileges_can_be_had(box):
+    status = dict(line.split(":\t", 1) for line in box.sh("cat /proc/self/status").splitlines() if ":\t" in line)
+    assert {k: int(status[k], 16) for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == dict.fromkeys(
+        ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), 0)
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+
+
+def test_the_program_is_uid_1000_and_nobody_else_is_mapped(box):
+    uid, uid_map, gid_map = box.sh("id -u; cat /proc/self/uid_map /proc/self/gid_map").splitlines()
+    assert uid == "1000"
+    for line in (uid_map, gid_map):
+        inside, outside, count = map(int, line.split())
+        assert (inside, count) == (1000, 1)
+        assert outside != 0
+
+
+def test_two_sandboxes_of_root_run_under_different_host_uids(root_box):
+    first, second = (root_box.start("--", "cat", "/proc/self/uid_map") for _ in range(2))
+    uids = {int(p.communicate(timeout=30)[0].split()[1]) for p in (first, second)}
+    assert len(uids) == 2
+    assert min(uids) > 65535
+
+
+def test_every_namespace_is_its_own(box):
+    # busybox's readlink takes one name
+    inside = dict(zip(NAMESPACES, box.sh("for n in %s; do readlink /proc/self/ns/$n; done" % " ".join(NAMESPACES)).splitlines()))
+    for name in NAMESPACES:
+        assert inside[name] != os.readlink("/proc/self/ns/" + name), name
+
+
+def test_only_the_workspace_and_the_temporary_directories_can_be_written(box):
+    script = "for d in / /usr /usr/bin /etc /dev /dev/pts /run /run/ironclaw /proc /proc/sys /root /var /home /opt /workspace /tmp /dev/shm; do " \
+        "(echo x >$d/probe) 2>/dev/null && echo $d; done; true"
+    assert box.sh(script).split() == ["/workspace", "/tmp", "/dev/shm"]
+
+
+def test_kernel_settings_cannot_be_changed(box):
+    assert box.sh("for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches /proc/1/oom_score_adj; do "
+                  "(echo 1 >$f) 2>/dev/null && echo $f; done; true") == ""
+
+
+def test_the_old_root_is_gone(box):
+    mounts = [line.split() for line in box.sh("cat /proc/self/mountinfo").splitlines()]
+    targets = {m[4] for m in mounts}
+    assert not any(t.startswith(("/old", "/work/", "/mnt", "/sys", "/boot")) for t in targets), targets
+    root = [m for m in mounts if m[4] == "/"]
+    assert len(root) == 1 and " ".join(root[0]).split(" - ")[1].startswith("tmpfs")
+    assert not any("master:" in " ".join(m) or "shared:" in " ".join(m) for m in mounts)
+    assert sorted(box.sh("ls -A /..").split()) == sorted(box.sh("ls -A /").split())
+
+
+def test_dev_holds_exactly_the_harmless_devices(box):
+    assert box.sh("ls -A /dev").split() == sorted(
+        "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split())
+    assert box.sh("ls -A /dev/pts").split() == ["ptmx"]
+
+
+def test_proc_shows_no_host_process_and_masks_kernel_memory(box):
+    assert set(re.findall(r"^\d+$", box.sh("ls /proc"), re.M)) <= {str(n) for n in range(1, 9)}
+    assert box.sh("for f in kcore keys timer_list kallsyms kpageflags vmallocinfo interrupts modules sched_debug; do "
+                  "[ -e /proc/$f ] && head -c 1 /proc/$f; done 2>/dev/null; true") == ""
+
+
+def test_no_descriptor_of_the_caller_is_inherited(box):
+    secret = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    spare = [os.dup(secret) for _ in range(20)]
+    try:
+        names = box.sh("for f in /proc/self/fd/*; do readlink $f; done; true", pass_fds=[secret, *spare])
+        assert "/etc" not in names.split()
+        # 3 is the directory that ls itself lists
+        assert set(box.sh("exec ls /proc/self/fd", pass_fds=[secret, *spare]).split()) <= {"0", "1", "2", "3"}
+    finally:
+        for fd in (secret, *spare):
+            os.close(fd)
+
+
+def test_a_directory_is_not_handed_in_as_standard_input(box):
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        done = box.run("--", "ls", stdin_fd=fd)
+    finally:
+        os.close(fd)
+    assert done.returncode == 125
+    assert "standard input is a directory" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_environment_is_what_was_listed(box):
+    box_env = {**box.env, "SECRET": "s3cret", "GIVEN": "caller's"}
+    out = box.run("--env", "GIVEN", "--env", "OWN=a b=c", "--", "env", env=box_env).stdout
+    assert sorted(out.splitlines()) == [
+        "GIVEN=caller's", "HOME=/workspace", "OWN=a b=c", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"]
+
+
+def test_pid_1_cannot_be_looked_into(box):
+    assert box.sh("for f in mem environ maps exe cwd root fd auxv; do "
+                  "(cat /proc/1/$f || ls /proc/1/$f/) >/dev/null 2>&1 && echo $f; done; true") == ""
+
+
+def test_pid_1_takes_no_signal_from_inside(box):
+    assert box.sh("for s in HUP INT QUIT TERM KILL STOP USR1 USR2 CONT CHLD WINCH ABRT SEGV; do kill -$s 1 2>/dev/null; done; "
+                  "usleep 100000; echo still here") == "still here\n"
+
+
+def test_a_setuid_program_gives_no_rights(root_box, tmp_path):
+    program = tmp_path / "tree/usr/bin/busybox"
+    program.parent.mkdir(parents=True)
+    source = next(root_box.base.glob("state/images/base/rootfs/usr/bin/busybox"), None)
+    if source is None:
+        root_box.sh("true")
+        source = root_box.base / "state/images/base/rootfs/usr/bin/busybox"
+    program.write_bytes(source.read_bytes())
+    program.chmod(0o4755)
+    os.chmod(tmp_path, 0o755)
+    done = root_box.run("--rootfs", tmp_path / "tree", "--", "/usr/bin/busybox", "id", "-u")
+    assert done.stdout == "1000\n", done
+
+
+def test_no_set_uid_file_can_be_made_in_a_workspace(box):
+    work = box.directory("suid")
+    done = box.run("--workspace", work, "--", "sh", "-c", "cp /usr/bin/busybox a; chmod 4755 a; chmod 2755 a; chmod 755 a")
+    assert done.returncode == 0
+    assert (work / "a").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_sandbox_inside_a_sandbox_is_refused_with_one_sentence(box):
+    done = box.run("--mount", "%s:/opt2" % (box.base / "out"), "--", "/opt2/ironclaw", "run", "--rootfs", "/", "--", "true")
+    assert done.returncode == 125
+    inner = [line for line in done.stderr.splitlines() if not line.startswith("ironclaw: warning:")]
+    assert len(inner) == 1 and inner[0].startswith("ironclaw: "), done.stderr
