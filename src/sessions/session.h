@@ -67,6 +67,7 @@ struct session {
     uint64_t started_at; /* monotonic ns */
     uint64_t calls, tokens_in, tokens_out;
     bool usage_dirty;
+    bool budgeted; /* its agent has a token budget: usage is saved with every call */
     struct event *timer; /* back-off; NULL until needed */
     int model_fds[2];    /* kept so that a new model proxy can be given them again; -1 while not running */
     struct queue_port *port;

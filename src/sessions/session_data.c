@@ -227,20 +227,6 @@ const struct queue_backend session_backend = {
 
 /* ---- model use ---- */
 
-void sessions_model_call(struct hub *h, const char *id, uint64_t tokens_in, uint64_t tokens_out)
-{
-    struct session *s = session_find(h, id);
-
-    h->counters.tokens_in += tokens_in;
-    h->counters.tokens_out += tokens_out;
-    if (!s)
-        return;
-    s->calls++;
-    s->tokens_in += tokens_in;
-    s->tokens_out += tokens_out;
-    s->usage_dirty = true;
-}
-
 static void save_one(void *arg, struct session *s)
 {
     struct err e = ERR_INIT;
@@ -254,6 +240,23 @@ static void save_one(void *arg, struct session *s)
         log_error("%s", e.text);
     else
         s->usage_dirty = false;
+}
+
+void sessions_model_call(struct hub *h, const char *id, uint64_t tokens_in, uint64_t tokens_out)
+{
+    struct session *s = session_find(h, id);
+
+    h->counters.tokens_in += tokens_in;
+    h->counters.tokens_out += tokens_out;
+    if (!s)
+        return;
+    s->calls++;
+    s->tokens_in += tokens_in;
+    s->tokens_out += tokens_out;
+    s->usage_dirty = true;
+    if (s->budgeted)
+        save_one(h,
+                 s); /* a crash must not give tokens back; without a budget the next tick is early enough */
 }
 
 void sessions_save_usage(struct hub *h)

@@ -124,7 +124,7 @@ def memory_has(pid, needle):
     with open("/proc/%d/maps" % pid) as maps, open("/proc/%d/mem" % pid, "rb", 0) as mem:
         for line in maps:
             m = re.match(r"([0-9a-f]+)-([0-9a-f]+) (r\S+) .*?(\[v\w+\])?$", line)
-            if not m or m.group(4):
+            if not m or m.group(4) or int(m.group(2), 16) - int(m.group(1), 16) > 1 << 30:  # reserved, not memory
                 continue
             try:
                 mem.seek(int(m.group(1), 16))
