@@ -504,6 +504,11 @@ json_t *change_decide(struct hub *h, const struct token_info *by, const char *id
 
     if (!st)
         return NULL;
+    /* A disk that was full when the last step was recorded: its record first, then the next step. */
+    if (strcmp(sql_text(st, C_STATE), sql_text(st, C_AUDITED)) != 0 && audit_state(h, id, true, &e) < 0) {
+        (void)problem_from_err(p, &e);
+        return NULL;
+    }
     state = sql_text(st, C_STATE);
     yes = strcmp(state, "approved") == 0 || strcmp(state, "applied") == 0 || strcmp(state, "failed") == 0;
     no = strcmp(state, "rejected") == 0;

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "gateway/owed.h"
+#include "gateway/registry.h"
 #include "vault/hub.h"
 #include "vault/sql.h"
 
@@ -85,6 +87,7 @@ int providers_set(struct hub *h, const char *by, const char *name, const char *s
     struct err e = ERR_INIT;
     size_t len = 0, key_len;
     bool sane;
+    int rc;
 
     if (check_name(h, name, p) < 0)
         return -1;
@@ -101,14 +104,20 @@ int providers_set(struct hub *h, const char *by, const char *name, const char *s
     if (!sane)
         return problem_set(p, 400, "invalid",
                            "a provider key must be printable ASCII without spaces and line breaks");
-    if (sql_run(h->registry, &e,
-                "INSERT INTO providers VALUES(?, ?, ?) ON CONFLICT(name) DO UPDATE SET sealed = "
-                "excluded.sealed, updated = "
-                "excluded.updated",
-                "sbi", name, (const void *)stored, key_len + SEAL_OVERHEAD, (int64_t)io_wall_ms()) < 0 ||
-        audit_append(h->audit, AUDIT_DURABLE, "provider.key_set",
-                     json_pack("{s:s,s:s}", "provider", name, "by", by), &e) < 0)
+    if (registry_begin(h->registry, &e) < 0)
         return problem_from_err(p, &e);
+    rc = sql_run(h->registry, &e,
+                 "INSERT INTO providers VALUES(?, ?, ?) ON CONFLICT(name) DO UPDATE SET sealed = "
+                 "excluded.sealed, updated = "
+                 "excluded.updated",
+                 "sbi", name, (const void *)stored, key_len + SEAL_OVERHEAD, (int64_t)io_wall_ms()) < 0
+             ? -1
+             : 0;
+    if (rc == 0)
+        rc = owed_put(h, "provider.key_set", json_pack("{s:s,s:s}", "provider", name, "by", by), &e);
+    if (registry_end(h->registry, rc, &e) < 0)
+        return problem_from_err(p, &e);
+    owed_retry(h);
     forget(h, name);
     return 0;
 }
@@ -116,13 +125,19 @@ int providers_set(struct hub *h, const char *by, const char *name, const char *s
 int providers_remove(struct hub *h, const char *by, const char *name, struct problem *p)
 {
     struct err e = ERR_INIT;
-    int n = sql_run(h->registry, &e, "DELETE FROM providers WHERE name = ?", "s", name);
+    int n, rc;
 
+    if (registry_begin(h->registry, &e) < 0)
+        return problem_from_err(p, &e);
+    n = sql_run(h->registry, &e, "DELETE FROM providers WHERE name = ?", "s", name);
+    rc = n < 0 ? -1 : 0;
+    if (n > 0)
+        rc = owed_put(h, "provider.key_removed", json_pack("{s:s,s:s}", "provider", name, "by", by), &e);
+    if (registry_end(h->registry, rc, &e) < 0)
+        return problem_from_err(p, &e);
     if (n == 0)
         return problem_set(p, 404, "not_found", "no key is stored for provider \"%s\"", name);
-    if (n < 0 || audit_append(h->audit, AUDIT_DURABLE, "provider.key_removed",
-                              json_pack("{s:s,s:s}", "provider", name, "by", by), &e) < 0)
-        return problem_from_err(p, &e);
+    owed_retry(h);
     forget(h, name);
     return 0;
 }

@@ -7,7 +7,7 @@
 #include "base/io.h"
 #include "vault/sql.h"
 
-enum { CACHE_KIB = 128, SCHEMA_VERSION = 1 };
+enum { CACHE_KIB = 128, SCHEMA_VERSION = 2 };
 
 /*
  * changes.audited is the last state that stands in the audit log: when it differs from `state`, the process
@@ -39,6 +39,12 @@ static const char schema[] =
     "PRAGMA user_version=1;"
     "COMMIT;";
 
+static const char schema_2[] =
+    "BEGIN IMMEDIATE;"
+    "CREATE TABLE audit_owed(number INTEGER PRIMARY KEY, type TEXT NOT NULL, fields TEXT NOT NULL);"
+    "PRAGMA user_version=2;"
+    "COMMIT;";
+
 sqlite3 *registry_open(const char *root, struct err *e)
 {
     CLEANUP_FREE char *path = x_asprintf("%s/registry.db", root);
@@ -49,7 +55,8 @@ sqlite3 *registry_open(const char *root, struct err *e)
         return NULL;
     if (sql_int(db, e, 0, &version, "PRAGMA user_version", "") < 0)
         goto failed;
-    if (version == 0 && sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK) {
+    if ((version < 1 && sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK) ||
+        (version < 2 && sqlite3_exec(db, schema_2, NULL, NULL, NULL) != SQLITE_OK)) {
         (void)sql_error(db, e, "creating the tables");
         goto failed;
     }

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "gateway/owed.h"
 #include "gateway/registry.h"
 #include "vault/hub.h"
 #include "vault/sql.h"
@@ -245,10 +246,15 @@ int tokens_revoke(struct hub *h, const struct token_info *by, const char *id, st
             return problem_set(p, 409, "last_admin",
                                "this is the last admin token; create another one before revoking it");
     }
-    if (sql_run(h->registry, &e, "UPDATE tokens SET revoked = ? WHERE id = ?", "is", now, id) < 0 ||
-        audit_append(h->audit, AUDIT_DURABLE, "token.revoked",
-                     json_pack("{s:s,s:s}", "token", id, "by", by->id), &e) < 0)
+    (void)sqlite3_reset(st);
+    if (registry_begin(h->registry, &e) < 0)
         return problem_from_err(p, &e);
+    rc = sql_run(h->registry, &e, "UPDATE tokens SET revoked = ? WHERE id = ?", "is", now, id) < 0 ? -1 : 0;
+    if (rc == 0) /* owed: a full disk must not keep a token alive */
+        rc = owed_put(h, "token.revoked", json_pack("{s:s,s:s}", "token", id, "by", by->id), &e);
+    if (registry_end(h->registry, rc, &e) < 0)
+        return problem_from_err(p, &e);
+    owed_retry(h);
     return 0;
 }
 

@@ -16,6 +16,7 @@ struct anchors_io anchors_io = {.pwrite = pwrite, .fdatasync = fdatasync};
 
 struct anchors {
     int fd;
+    const char *path; /* for messages */
     unsigned char key[KEY_BYTES];
 };
 
@@ -39,13 +40,13 @@ static uint64_t get_u64(const unsigned char *p)
     return v;
 }
 
-struct anchors *anchors_open(int state_fd, const struct keys *k, struct err *e)
+struct anchors *anchors_open(int state_fd, const char *path, const struct keys *k, struct err *e)
 {
     struct anchors *a;
-    int fd = openat(state_fd, "vault/anchors", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = openat(state_fd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0) {
-        (void)err_sys(e, errno, "cannot open vault/anchors");
+        (void)err_sys(e, errno, "cannot open %s", path);
         return NULL;
     }
     {
@@ -58,6 +59,7 @@ struct anchors *anchors_open(int state_fd, const struct keys *k, struct err *e)
     }
     a = x_calloc(1, sizeof(*a));
     a->fd = fd;
+    a->path = path;
     keys_derive(k, "ironclaw anchors 1", a->key);
     return a;
 }
@@ -125,9 +127,9 @@ static int write_copy(struct anchors *a, uint64_t slot, unsigned which, const un
     ssize_t n = anchors_io.pwrite(a->fd, copy, COPY, (off_t)slot * SLOT + (off_t)which * COPY);
 
     if (n != COPY)
-        return err_sys(e, n < 0 ? errno : ENOSPC, "cannot write vault/anchors");
+        return err_sys(e, n < 0 ? errno : ENOSPC, "cannot write %s", a->path);
     if (anchors_io.fdatasync(a->fd) < 0)
-        return err_sys(e, errno, "cannot sync vault/anchors");
+        return err_sys(e, errno, "cannot sync %s", a->path);
     return 0;
 }
 

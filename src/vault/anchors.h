@@ -1,11 +1,12 @@
 /*
- * anchors.h - the newest acknowledged position of every queue, outside the queue's own file.
+ * anchors.h - the newest acknowledged position of every queue, and of the audit log, outside their own files.
  *
  * A database that was put back to an older copy is consistent in itself: only something outside can tell.
  * vault/anchors has one slot for each session and direction (slot = uid_index * 2 + direction), each with two
  * copies of (generation, sequence, head hash, session id) authenticated with a key derived from the master
  * key. An update overwrites the older copy in place and fdatasyncs, so a torn write leaves the other copy
- * intact; a copy is 128 bytes at a multiple of 128 and so never crosses a sector.
+ * intact; a copy is 128 bytes at a multiple of 128 and so never crosses a sector. vault/audit.anchor has the
+ * same form and one slot, for the last signed checkpoint of audit.log (audit.h).
  *
  * Who can replace this file *and* the databases together by older copies of the same moment is not detected
  * here.
@@ -31,8 +32,10 @@ struct anchors_io {
 extern struct anchors_io anchors_io;
 
 struct anchors;
-/* Opens or creates <state>/vault/anchors. NULL with e. */
-struct anchors *anchors_open(int state_fd, const struct keys *k, struct err *e);
+/* Opens or creates `path` below the state directory: ANCHORS_QUEUES or ANCHORS_AUDIT. NULL with e. */
+#define ANCHORS_QUEUES "vault/anchors"
+#define ANCHORS_AUDIT  "vault/audit.anchor"
+struct anchors *anchors_open(int state_fd, const char *path, const struct keys *k, struct err *e);
 void anchors_close(struct anchors *a);
 
 /* Reads the newest valid copy. DAMAGE_ANCHOR when neither copy is valid for this session. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sodium.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,9 +20,14 @@ enum {
     WINDOW = 64 * 1024
 };
 
+static const char anchor_name[] = "audit.log"; /* stands where a session's id stands for its queues */
+
+struct audit_io audit_io = {.write_all = io_write_all, .fdatasync = fdatasync};
+
 struct audit {
     int fd;
     const struct keys *keys;
+    struct anchors *anchor;
     uint64_t seq; /* of the last line */
     char head[AUDIT_HASH_HEX + 1];
     off_t size;
@@ -39,7 +45,7 @@ static int write_line(struct audit *a, const char *body, size_t len, bool sync, 
     n = snprintf(line, sizeof(line), "%.*s,\"hash\":\"%s\"}\n", (int)len, body, hash);
     if (n < 0 || (size_t)n >= sizeof(line))
         return err_set(e, E2BIG, "an audit record of %zu bytes is too long", len);
-    if (io_write_all(a->fd, line, (size_t)n) < 0 || (sync && fdatasync(a->fd) < 0)) {
+    if (audit_io.write_all(a->fd, line, (size_t)n) < 0 || (sync && audit_io.fdatasync(a->fd) < 0)) {
         code = errno;
         /* Nobody was told of this record: take it away again, so that the chain goes on from the last good
          * line. */
@@ -52,6 +58,16 @@ static int write_line(struct audit *a, const char *body, size_t len, bool sync, 
     memcpy(a->head, hash, sizeof(hash));
     a->unsynced = !sync;
     return 0;
+}
+
+/* The log holds `seq` with this hash from now on, or something is wrong. */
+static int write_anchor(struct audit *a, struct err *e)
+{
+    struct anchor at = {.seq = a->seq};
+
+    if (sodium_hex2bin(at.hash, sizeof(at.hash), a->head, AUDIT_HASH_HEX, NULL, NULL, NULL) < 0)
+        return err_set(e, EINVAL, "the head of audit.log is not a hash");
+    return anchors_write(a->anchor, 0, DIRECTION_IN, anchor_name, &at, e);
 }
 
 static int checkpoint(struct audit *a, struct err *e)
@@ -69,6 +85,9 @@ static int checkpoint(struct audit *a, struct err *e)
         (unsigned long long)a->seq + 1, (unsigned long long)now, hex, a->head);
     if (write_line(a, body, strlen(body), true, e) < 0)
         return -1;
+    /* After the line, never before it: an anchor ahead of the log would accuse a log that lost nothing. */
+    if (write_anchor(a, e) < 0)
+        log_error("%s", e->text);
     a->unsigned_records = 0;
     (void)event_del(a->sync_timer);
     (void)event_del(a->idle_timer);
@@ -81,7 +100,7 @@ static void on_sync(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (a->unsynced && fdatasync(a->fd) < 0)
+    if (a->unsynced && audit_io.fdatasync(a->fd) < 0)
         log_error("cannot sync audit.log: %s", strerror(errno));
     a->unsynced = false;
 }
@@ -99,9 +118,10 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 
 int audit_append(struct audit *a, enum audit_sync sync, const char *type, json_t *fields, struct err *e)
 {
-    static const struct timeval batch = {0, (suseconds_t)BATCH_MS * 1000}, idle = {IDLE_CHECKPOINT_MS / 1000, 0};
-    json_t *line = json_pack("{s:I,s:I,s:s}", "seq", (json_int_t)a->seq + 1, "time",
-                             (json_int_t)io_wall_ms(), "type", type);
+    static const struct timeval batch = {0, (suseconds_t)BATCH_MS * 1000},
+                                idle = {IDLE_CHECKPOINT_MS / 1000, 0};
+    json_t *line = json_pack("{s:I,s:I,s:s}", "seq", (json_int_t)a->seq + 1, "time", (json_int_t)io_wall_ms(),
+                             "type", type);
     CLEANUP_FREE char *text = NULL;
     size_t len;
 
@@ -178,13 +198,67 @@ static int recover_end(struct audit *a, off_t *cut, struct err *e)
     return 0;
 }
 
-struct audit *audit_open(const char *root, const struct keys *k, struct event_base *base, struct err *e)
+static off_t find_after(struct audit *a, uint64_t after);
+
+/* The hash of line `seq`; false when it is not there. */
+static bool hash_of_line(struct audit *a, uint64_t want, char hash[AUDIT_HASH_HEX + 1])
+{
+    off_t at = find_after(a, want - 1);
+    CLEANUP_FREE char *buf = x_malloc(WINDOW);
+    char prev[AUDIT_HASH_HEX + 1];
+    uint64_t seq;
+    size_t body;
+
+    for (;;) {
+        ssize_t n = pread(a->fd, buf, WINDOW, at);
+        char *line = buf, *end;
+        while (n > 0 && (end = memchr(line, '\n', (size_t)(buf + n - line)))) {
+            if (audit_line_split(line, (size_t)(end - line), &body, hash, prev, &seq) && seq == want)
+                return true;
+            line = end + 1;
+        }
+        if (line == buf)
+            return false;
+        at += line - buf;
+    }
+}
+
+/* Is this the log that the last checkpoint was written to? */
+static int check_anchor(struct audit *a, struct err *e)
+{
+    char hash[AUDIT_HASH_HEX + 1], anchored[AUDIT_HASH_HEX + 1];
+    struct anchor at;
+
+    if (anchors_read(a->anchor, 0, DIRECTION_IN, anchor_name, &at) != DAMAGE_NONE) {
+        if (a->seq == 0)
+            return write_anchor(a, e); /* a new log: anchored before its first record */
+        return err_set(e, EBADMSG,
+                       "audit.log is refused: %s: " ANCHORS_AUDIT
+                       " is missing or forged, so that nothing tells "
+                       "whether the log is whole; restore it, or move audit.log aside to begin a new one",
+                       damage_name(DAMAGE_ANCHOR));
+    }
+    if (at.seq == 0)
+        return 0;
+    io_hex(anchored, at.hash, sizeof(at.hash));
+    if (a->seq >= at.seq && hash_of_line(a, at.seq, hash) && strcmp(hash, anchored) == 0)
+        return 0;
+    return err_set(
+        e, EBADMSG,
+        "audit.log is refused: %s: it ends with record %llu, and the signed record %llu is not in it; "
+        "restore it, or move audit.log and " ANCHORS_AUDIT " aside to begin a new one",
+        damage_name(DAMAGE_ROLLED_BACK), (unsigned long long)a->seq, (unsigned long long)at.seq);
+}
+
+struct audit *audit_open(const char *root, const struct keys *k, struct anchors *anchor,
+                         struct event_base *base, struct err *e)
 {
     CLEANUP_FREE char *path = x_asprintf("%s/audit.log", root);
     struct audit *a = x_calloc(1, sizeof(*a));
     off_t cut = 0;
 
     a->keys = k;
+    a->anchor = anchor;
     a->sync_timer = event_new(base, -1, 0, on_sync, a);
     a->idle_timer = event_new(base, -1, 0, on_idle, a);
     a->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -192,7 +266,7 @@ struct audit *audit_open(const char *root, const struct keys *k, struct event_ba
         abort();
     if (a->fd < 0)
         (void)err_sys(e, errno, "cannot open %s", path);
-    if (a->fd < 0 || recover_end(a, &cut, e) < 0)
+    if (a->fd < 0 || recover_end(a, &cut, e) < 0 || check_anchor(a, e) < 0)
         goto failed;
     if (cut > 0 && audit_append(a, AUDIT_DURABLE, "audit.repaired",
                                 json_pack("{s:I}", "bytes_cut", (json_int_t)cut), e) < 0)

@@ -30,9 +30,10 @@ struct hub {
     const json_t *config;
     const char *root; /* daemon_state_root() after sealing */
     struct keys *keys;
-    struct anchors *anchors;
+    struct anchors *anchors, *audit_anchor;
     struct queue_store *store;
     struct audit *audit;
+    bool audit_owed; /* the registry holds audit records that are not in the log yet (gateway/owed.h) */
     sqlite3 *registry;
     struct tokens tokens;
     struct sessions *sessions;

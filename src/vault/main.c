@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "gateway/api.h"
 #include "gateway/change.h"
+#include "gateway/owed.h"
 #include "gateway/providers.h"
 #include "gateway/registry.h"
 #include "proc/seal.h"
@@ -155,6 +156,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
             0); /* an open queue costs some 100 KiB of heap: give it back when the last one closes */
     busy = open_now;
     sessions_save_usage(h);
+    owed_retry(h);
 }
 
 static int open_all(struct hub *h, struct err *e)
@@ -165,15 +167,16 @@ static int open_all(struct hub *h, struct err *e)
         return err_sys(e, errno, "cannot open the state directory %s", h->root);
     if (keys_load(h->keys, state, PASSPHRASE_FD, e) < 0)
         return -1;
-    h->anchors = anchors_open(state, h->keys, e);
-    if (!h->anchors || io_mkdirs(state, "sessions", 0700, e) < 0)
+    h->anchors = anchors_open(state, ANCHORS_QUEUES, h->keys, e);
+    h->audit_anchor = h->anchors ? anchors_open(state, ANCHORS_AUDIT, h->keys, e) : NULL;
+    if (!h->audit_anchor || io_mkdirs(state, "sessions", 0700, e) < 0)
         return -1;
-    h->audit = audit_open(h->root, h->keys, h->d->base, e);
+    h->audit = audit_open(h->root, h->keys, h->audit_anchor, h->d->base, e);
     h->registry = h->audit ? registry_open(h->root, e) : NULL;
     if (!h->registry)
         return -1;
     h->store = queue_store_new(h->root, h->keys, h->anchors);
-    if (change_recover(h, e) < 0 || !sessions_load(h, e) || tokens_start(h, e) < 0)
+    if (owed_settle(h, e) < 0 || change_recover(h, e) < 0 || !sessions_load(h, e) || tokens_start(h, e) < 0)
         return -1;
     return 0;
 }
@@ -186,6 +189,7 @@ static void close_all(struct hub *h)
     queue_store_free(h->store);
     (void)sqlite3_close_v2(h->registry);
     audit_close(h->audit);
+    anchors_close(h->audit_anchor);
     anchors_close(h->anchors);
     keys_close(h->keys);
 }
@@ -208,7 +212,8 @@ static int fail(const struct err *e)
     return 1;
 }
 
-/* A directory of the vault's own in the state directory: made before sealing, which allows no new one there. */
+/* A directory of the vault's own in the state directory: made before sealing, which allows no new one there.
+ */
 static int make_own_dir(const char *state_dir, const char *name, uint32_t uid, char *path, struct err *e)
 {
     if (!io_format(path, PATH_MAX, "%s/%s", state_dir, name))
@@ -259,7 +264,8 @@ int main(void)
         if (make_own_dir(state_dir, own_names[i], own_uid(d.config), own_dirs[i], &e) < 0)
             return fail(&e);
     {
-        /* Not the whole state directory: images and workspaces in it are the launcher's, which acts on them as root. */
+        /* Not the whole state directory: images and workspaces in it are the launcher's, which acts on them
+         * as root. */
         const struct seal_path paths[] = {
             {state_dir, LANDLOCK_FILES}, {own_dirs[0], LANDLOCK_WRITE}, {own_dirs[1], LANDLOCK_WRITE}};
         const struct seal_profile profile = {.groups = SEAL_BASE | SEAL_FILES | SEAL_ACCEPT,

@@ -5,12 +5,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "vault/anchors.h"
+#include "vault/audit.h"
 
 static struct {
     unsigned countdown; /* 0: off */
     int code;
     bool fired;
+    bool audit; /* audit.log only */
 } plan;
 
 static sqlite3_vfs *real_vfs;
@@ -168,6 +171,23 @@ static int anchor_sync(int fd)
     return fdatasync(fd);
 }
 
+void fault_audit(int code)
+{
+    fault_clear();
+    plan.code = code;
+    plan.audit = true;
+}
+
+static int audit_write(int fd, const void *buf, size_t len)
+{
+    if (plan.audit || fails()) {
+        (void)io_write_all(fd, buf, len / 2);
+        errno = plan.code;
+        return -1;
+    }
+    return io_write_all(fd, buf, len);
+}
+
 void fault_install(void)
 {
     real_vfs = sqlite3_vfs_find(NULL);
@@ -179,4 +199,6 @@ void fault_install(void)
     (void)sqlite3_vfs_register(&shim, 1);
     anchors_io.pwrite = anchor_pwrite;
     anchors_io.fdatasync = anchor_sync;
+    audit_io.write_all = audit_write;
+    audit_io.fdatasync = anchor_sync;
 }

@@ -1,6 +1,6 @@
 /*
  * fault_vfs.h - makes the n-th write, sync or truncation fail: a shim over SQLite's own VFS, and the same
- * counter behind anchors_io.
+ * counter behind anchors_io and audit_io.
  */
 #pragma once
 #include <stdbool.h>
@@ -11,3 +11,5 @@ void fault_install(void);
 void fault_at(unsigned n, int code);
 bool fault_fired(void);
 void fault_clear(void);
+/* Only audit.log fails, from now on and every time, until fault_clear(). */
+void fault_audit(int code);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,25 +25,55 @@ static char *log_path;
 static char *lines[LINES_MAX];
 static size_t nlines;
 
-static void write_records(unsigned n)
+/* Opens, writes n records, closes. False when the log is refused; `why` then names the damage. */
+static bool try_records(unsigned n, struct err *why)
 {
     struct err e = ERR_INIT;
     int dir = open(root, O_RDONLY | O_DIRECTORY);
     struct keys *k = keys_new();
     struct event_base *base = event_base_new();
+    struct anchors *anchor;
     struct audit *a;
 
     assert_int_equal(keys_load(k, dir, -1, &e), 0);
-    a = audit_open(root, k, base, &e);
-    assert_non_null(a);
-    for (unsigned i = 0; i < n; i++)
+    anchor = anchors_open(dir, ANCHORS_AUDIT, k, &e);
+    assert_non_null(anchor);
+    a = audit_open(root, k, anchor, base, why);
+    for (unsigned i = 0; a && i < n; i++)
         assert_int_equal(audit_append(a, AUDIT_BATCHED, "test",
                                       json_pack("{s:i,s:s}", "n", (int)i, "text", "a \"b\" \n"), &e),
                          0);
     audit_close(a);
+    anchors_close(anchor);
     event_base_free(base);
     keys_close(k);
     (void)close(dir);
+    return a != NULL;
+}
+
+static void write_records(unsigned n)
+{
+    struct err e = ERR_INIT;
+
+    if (!try_records(n, &e))
+        fail_msg("%s", e.text);
+}
+
+static void store_lines(void);
+
+static void expect_refused(const char *damage)
+{
+    struct err e = ERR_INIT;
+
+    store_lines();
+    assert_false(try_records(1, &e));
+    assert_int_equal(e.code, EBADMSG);
+    assert_non_null(strstr(e.text, damage));
+}
+
+static char *anchor_path(void)
+{
+    return x_asprintf("%s/" ANCHORS_AUDIT, root);
 }
 
 static void load_lines(void)
@@ -210,6 +241,87 @@ static void test_a_torn_last_line_is_named(void **state)
     assert_string_equal(audit_fault_name(r.fault), "torn");
 }
 
+/* The lines up to the first signed checkpoint verify offline: only the running vault knows that there were
+ * more. */
+static void test_a_log_that_was_cut_back_to_a_signed_checkpoint_is_refused_by_name(void **state)
+{
+    struct audit_report r;
+
+    (void)state;
+    while (nlines > 65)
+        free(lines[--nlines]);
+    store_lines();
+    assert_int_equal(audit_verify_file(log_path, NULL, &r, NULL), 0);
+    assert_int_equal(r.fault, AUDIT_OK);
+    assert_int_equal(r.unsigned_tail, 0);
+    expect_refused("rolled-back");
+}
+
+static void test_a_log_without_its_last_checkpoint_is_refused_by_name(void **state)
+{
+    (void)state;
+    free(lines[--nlines]);
+    expect_refused("rolled-back");
+}
+
+static void test_an_emptied_log_is_refused_by_name(void **state)
+{
+    (void)state;
+    while (nlines > 0)
+        free(lines[--nlines]);
+    expect_refused("rolled-back");
+}
+
+static void test_another_log_of_the_same_length_is_refused_by_name(void **state)
+{
+    char *anchor = anchor_path(), *other = x_asprintf("%s/kept", root);
+
+    (void)state;
+    assert_int_equal(rename(anchor, other), 0);
+    assert_int_equal(unlink(log_path), 0);
+    write_records(RECORDS);
+    assert_int_equal(rename(other, anchor), 0);
+    for (size_t i = 0; i < nlines; i++)
+        free(lines[i]);
+    load_lines();
+    expect_refused("rolled-back");
+    free(anchor);
+    free(other);
+}
+
+static void test_a_log_whose_anchor_was_removed_or_forged_is_refused_by_name(void **state)
+{
+    char *anchor = anchor_path(), *forged, *old;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(io_read_file(AT_FDCWD, anchor, 4096, &old, &len, NULL), 0);
+    forged = x_malloc(len);
+    memcpy(forged, old, len);
+    for (size_t at = 8; at < len; at += 128)
+        forged[at] = (char)(forged[at] - 1); /* an older sequence number in both copies */
+    assert_int_equal(io_replace_file(AT_FDCWD, anchor, forged, len, 0600, NULL), 0);
+    expect_refused("anchor-damaged");
+    assert_int_equal(unlink(anchor), 0);
+    expect_refused("anchor-damaged");
+    assert_int_equal(io_replace_file(AT_FDCWD, anchor, old, len, 0600, NULL), 0);
+    write_records(1);
+    free(forged);
+    free(old);
+    free(anchor);
+}
+
+static void test_a_log_and_its_anchor_moved_aside_make_room_for_a_new_log(void **state)
+{
+    char *anchor = anchor_path();
+
+    (void)state;
+    assert_int_equal(unlink(log_path), 0);
+    assert_int_equal(unlink(anchor), 0);
+    write_records(1);
+    free(anchor);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, fresh, gone)
@@ -224,6 +336,12 @@ int main(void)
         CASE(test_another_key_does_not_verify),
         CASE(test_a_cut_off_checkpoint_is_an_unsigned_tail_and_no_fault),
         CASE(test_a_torn_last_line_is_named),
+        CASE(test_a_log_that_was_cut_back_to_a_signed_checkpoint_is_refused_by_name),
+        CASE(test_a_log_without_its_last_checkpoint_is_refused_by_name),
+        CASE(test_an_emptied_log_is_refused_by_name),
+        CASE(test_another_log_of_the_same_length_is_refused_by_name),
+        CASE(test_a_log_whose_anchor_was_removed_or_forged_is_refused_by_name),
+        CASE(test_a_log_and_its_anchor_moved_aside_make_room_for_a_new_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

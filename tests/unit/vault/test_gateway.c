@@ -19,6 +19,7 @@
 #include "fault_vfs.h"
 #include "gateway/change.h"
 #include "gateway/diff.h"
+#include "gateway/owed.h"
 #include "gateway/registry.h"
 #include "gateway/verify.h"
 #include "vault/hub.h"
@@ -44,10 +45,13 @@ static void box_open(struct box *b)
     b->hub.config = b->config;
     b->hub.keys = keys_new();
     assert_int_equal(keys_load(b->hub.keys, b->dir, -1, &e), 0);
-    b->hub.audit = audit_open(root, b->hub.keys, b->base, &e);
-    assert_non_null(b->hub.audit);
+    b->hub.audit_anchor = anchors_open(b->dir, ANCHORS_AUDIT, b->hub.keys, &e);
+    assert_non_null(b->hub.audit_anchor);
+    b->hub.audit = audit_open(root, b->hub.keys, b->hub.audit_anchor, b->base, &e);
+    if (!b->hub.audit)
+        fail_msg("%s", e.text);
     b->hub.registry = registry_open(root, &e);
-    if (!b->hub.registry || change_recover(&b->hub, &e) < 0)
+    if (!b->hub.registry || owed_settle(&b->hub, &e) < 0 || change_recover(&b->hub, &e) < 0)
         fail_msg("%s", e.text);
 }
 
@@ -55,6 +59,7 @@ static void box_close(struct box *b)
 {
     (void)sqlite3_close_v2(b->hub.registry);
     audit_close(b->hub.audit);
+    anchors_close(b->hub.audit_anchor);
     keys_close(b->hub.keys);
     json_decref(b->config);
     event_base_free(b->base);
@@ -154,6 +159,150 @@ static void test_an_approval_with_io_errors_is_applied_once_or_not_at_all(void *
     run_with_faults(EIO);
 }
 
+/* How many records of this type about this token or change stand in the log. */
+static unsigned recorded(struct box *b, const char *type, const char *key, const char *id)
+{
+    struct err e = ERR_INIT;
+    json_t *list = audit_list(b->hub.audit, 0, 10000, &e), *record;
+    unsigned n = 0;
+    size_t i;
+
+    assert_non_null(list);
+    json_array_foreach(list, i, record) n +=
+        strcmp(json_string_value(json_object_get(record, "type")), type) == 0 &&
+        strcmp(json_string_value(json_object_get(record, key)), id) == 0;
+    json_decref(list);
+    return n;
+}
+
+static json_t *new_token(struct box *b)
+{
+    struct problem p = {0};
+    json_t *token = tokens_create(&b->hub, &admin, "ci", "read", 0, &p);
+
+    if (!token)
+        fail_msg("%s", p.text);
+    return token;
+}
+
+static void check_owed_revocation(bool restart)
+{
+    struct token_info who;
+    struct problem p = {0};
+    struct box b;
+    json_t *token;
+    const char *id;
+
+    box_open(&b);
+    token = new_token(&b);
+    id = json_string_value(json_object_get(token, "id"));
+    fault_audit(ENOSPC);
+    assert_int_equal(tokens_revoke(&b.hub, &admin, id, &p), 0);
+    assert_int_equal(tokens_check(&b.hub, json_string_value(json_object_get(token, "token")), &who, &p), -1);
+    assert_string_equal(p.code, "token_revoked");
+    assert_int_equal(recorded(&b, "token.revoked", "token", id), 0);
+    fault_clear();
+    if (restart) {
+        box_close(&b);
+        box_open(&b);
+    } else {
+        owed_retry(&b.hub);
+    }
+    assert_int_equal(recorded(&b, "token.revoked", "token", id), 1);
+    owed_retry(&b.hub);
+    assert_int_equal(recorded(&b, "token.revoked", "token", id), 1);
+    json_decref(token);
+    box_close(&b);
+}
+
+static void test_a_full_audit_log_does_not_keep_a_token_alive_and_the_record_follows(void **state)
+{
+    (void)state;
+    check_owed_revocation(false);
+}
+
+static void test_a_record_that_was_owed_at_a_stop_is_written_at_the_next_start(void **state)
+{
+    (void)state;
+    check_owed_revocation(true);
+}
+
+static void test_a_token_is_not_made_without_its_record(void **state)
+{
+    struct problem p = {0};
+    struct box b;
+    json_t *list;
+
+    (void)state;
+    box_open(&b);
+    fault_audit(EIO);
+    assert_null(tokens_create(&b.hub, &admin, "ci", "admin", 0, &p));
+    fault_clear();
+    list = tokens_list(&b.hub, &p);
+    assert_int_equal(json_array_size(list), 0);
+    json_decref(list);
+    box_close(&b);
+}
+
+/* Revocation on a failing disk: whatever n-th operation fails, one that was confirmed holds and is on record.
+ */
+static void test_a_confirmed_revocation_holds_and_is_on_record(void **state)
+{
+    (void)state;
+    for (unsigned n = 1;; n++) {
+        struct problem p = {0}, after = {0};
+        struct token_info who;
+        struct box b;
+        json_t *token;
+        bool confirmed, fired, dead;
+        const char *id;
+
+        box_open(&b);
+        token = new_token(&b);
+        id = json_string_value(json_object_get(token, "id"));
+        fault_at(n, ENOSPC);
+        confirmed = tokens_revoke(&b.hub, &admin, id, &p) == 0;
+        fired = fault_fired();
+        fault_clear();
+        box_close(&b);
+        box_open(&b);
+        dead = tokens_check(&b.hub, json_string_value(json_object_get(token, "token")), &who, &after) < 0;
+        assert_true(dead || !confirmed);
+        assert_true((recorded(&b, "token.revoked", "token", id) > 0) == dead);
+        json_decref(token);
+        box_close(&b);
+        if (!fired)
+            break;
+        assert_true(n < 200);
+    }
+}
+
+/* Approved while audit.log was full: asked again, the decision stands in the log before the application. */
+static void test_a_decision_is_on_record_before_it_is_applied(void **state)
+{
+    struct problem p = {0};
+    char id[24];
+    json_t *change;
+    struct box b;
+
+    (void)state;
+    box_open(&b);
+    submit(&b, "agent.create", "coder", "{\"name\":\"coder\"}", id);
+    fault_audit(ENOSPC);
+    assert_false(decide(&b, id));
+    assert_false(decide(&b, id));
+    assert_null(agent_get(&b.hub, "coder", &p));
+    fault_clear();
+    assert_true(decide(&b, id));
+    change = change_get(&b.hub, id, false, &p);
+    assert_string_equal(json_string_value(json_object_get(change, "state")), "applied");
+    json_decref(change);
+    assert_int_equal(recorded(&b, "change.pending", "change", id), 1);
+    assert_int_equal(recorded(&b, "change.approved", "change", id), 1);
+    assert_int_equal(recorded(&b, "change.applied", "change", id), 1);
+    box_close(&b);
+}
+
 static void test_paths_that_leave_their_place_are_not_normal(void **state)
 {
     static const char *const bad[] = {"",       "a",     "./a", "/a/..", "/../a",
@@ -185,6 +334,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_an_approval_on_a_full_disk_is_applied_once_or_not_at_all),
         CASE(test_an_approval_with_io_errors_is_applied_once_or_not_at_all),
+        CASE(test_a_full_audit_log_does_not_keep_a_token_alive_and_the_record_follows),
+        CASE(test_a_record_that_was_owed_at_a_stop_is_written_at_the_next_start),
+        CASE(test_a_token_is_not_made_without_its_record),
+        CASE(test_a_confirmed_revocation_holds_and_is_on_record),
+        CASE(test_a_decision_is_on_record_before_it_is_applied),
         CASE(test_paths_that_leave_their_place_are_not_normal),
         CASE(test_a_diff_marks_what_changed_and_keeps_the_rest),
     };

@@ -40,7 +40,7 @@ static void box_open(struct box *b)
     b->keys = keys_new();
     if (keys_load(b->keys, b->dir, -1, &e) < 0)
         fail_msg("%s", e.text);
-    b->anchors = anchors_open(b->dir, b->keys, &e);
+    b->anchors = anchors_open(b->dir, ANCHORS_QUEUES, b->keys, &e);
     assert_non_null(b->anchors);
     b->store = queue_store_new(root, b->keys, b->anchors);
 }
