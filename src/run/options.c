@@ -18,7 +18,8 @@ static const char help[] =
     "  --wall W            how to isolate: container (default container)\n"
     "  --image I           root file system by image name (default base)\n"
     "  --rootfs DIR        root file system from a directory instead\n"
-    "  --workspace DIR     this directory is /workspace, writable (default: an empty one that ends with the sandbox)\n"
+    "  --workspace DIR     this directory is /workspace, writable (default: an empty one that ends with the "
+    "sandbox)\n"
     "  --mount SRC:DST[:rw] make SRC visible as DST, read-only unless :rw\n"
     "  --memory SIZE       memory limit, no swap: 64M, 1G (default 512M)\n"
     "  --cpus N            cpu limit, 0.5 is half a cpu (default: none)\n"
@@ -28,18 +29,41 @@ static const char help[] =
     "  -t, --terminal      give the command a terminal of its own\n"
     "  --state-dir DIR     where images are kept\n"
     "\n"
-    "Exit status: the command's own; 125 could not launch, 126 not executable, 127 not found, 128+N killed by signal N\n"
+    "Exit status: the command's own; 125 could not launch, 126 not executable, 127 not found, 128+N killed "
+    "by signal N\n"
     "(137 also by --timeout and by the memory limit).\n"
     "\n"
     "example: ironclaw run --memory 64M --timeout 10s -- sh -c 'id; ls /'\n";
 
-enum option_id { OPT_WALL = 256, OPT_IMAGE, OPT_ROOTFS, OPT_WORKSPACE, OPT_MOUNT, OPT_MEMORY, OPT_CPUS, OPT_PIDS, OPT_TIMEOUT, OPT_ENV, OPT_STATE };
+enum option_id {
+    OPT_WALL = 256,
+    OPT_IMAGE,
+    OPT_ROOTFS,
+    OPT_WORKSPACE,
+    OPT_MOUNT,
+    OPT_MEMORY,
+    OPT_CPUS,
+    OPT_PIDS,
+    OPT_TIMEOUT,
+    OPT_ENV,
+    OPT_STATE
+};
 
 static const struct option long_options[] = {
-    {"wall", 1, NULL, OPT_WALL},       {"image", 1, NULL, OPT_IMAGE},   {"rootfs", 1, NULL, OPT_ROOTFS}, {"workspace", 1, NULL, OPT_WORKSPACE},
-    {"mount", 1, NULL, OPT_MOUNT},     {"memory", 1, NULL, OPT_MEMORY}, {"cpus", 1, NULL, OPT_CPUS},     {"pids", 1, NULL, OPT_PIDS},
-    {"timeout", 1, NULL, OPT_TIMEOUT}, {"env", 1, NULL, OPT_ENV},       {"terminal", 0, NULL, 't'},      {"state-dir", 1, NULL, OPT_STATE},
-    {"help", 0, NULL, 'h'},            {NULL, 0, NULL, 0},
+    {"wall", 1, NULL, OPT_WALL},
+    {"image", 1, NULL, OPT_IMAGE},
+    {"rootfs", 1, NULL, OPT_ROOTFS},
+    {"workspace", 1, NULL, OPT_WORKSPACE},
+    {"mount", 1, NULL, OPT_MOUNT},
+    {"memory", 1, NULL, OPT_MEMORY},
+    {"cpus", 1, NULL, OPT_CPUS},
+    {"pids", 1, NULL, OPT_PIDS},
+    {"timeout", 1, NULL, OPT_TIMEOUT},
+    {"env", 1, NULL, OPT_ENV},
+    {"terminal", 0, NULL, 't'},
+    {"state-dir", 1, NULL, OPT_STATE},
+    {"help", 0, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 /* "30s", "5m", "2h", "500ms", "30" (seconds) in milliseconds. */
@@ -59,7 +83,8 @@ static bool parse_duration(const char *text, uint64_t *ms)
     number[digits] = 0;
     for (size_t i = 0; i < ARRAY_LEN(units); i++)
         if (!strcmp(text + digits, units[i].unit))
-            return io_parse_u64(number, 1000000000, &v) && !__builtin_mul_overflow(v, units[i].factor, ms) && *ms > 0;
+            return io_parse_u64(number, 1000000000, &v) && !__builtin_mul_overflow(v, units[i].factor, ms) &&
+                   *ms > 0;
     return false;
 }
 
@@ -100,7 +125,8 @@ static int add_mount(struct run_options *o, char *text, struct err *e)
         *target++ = 0;
     if (mode)
         *mode++ = 0;
-    if (!target || text[0] != '/' || target[0] != '/' || strstr(target, "..") || !target[1] || (mode && strcmp(mode, "rw") && strcmp(mode, "ro")))
+    if (!target || text[0] != '/' || target[0] != '/' || strstr(target, "..") || !target[1] ||
+        (mode && strcmp(mode, "rw") && strcmp(mode, "ro")))
         return err_set(e, EINVAL, "--mount takes /SOURCE:/TARGET or /SOURCE:/TARGET:rw");
     *m = (struct sandbox_mount){.source = text, .target = target, .writable = mode && !strcmp(mode, "rw")};
     o->nmounts++;
@@ -134,7 +160,8 @@ static bool has_env(const struct run_options *o, const char *name)
 
 static int add_default_env(struct run_options *o, size_t *n, struct err *e)
 {
-    if (!has_env(o, "PATH") && add_env(o, n, "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", e) < 0)
+    if (!has_env(o, "PATH") &&
+        add_env(o, n, "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", e) < 0)
         return -1;
     if (!has_env(o, "HOME") && add_env(o, n, "HOME=/workspace", e) < 0)
         return -1;
@@ -200,7 +227,8 @@ int run_parse(int argc, char **argv, struct run_options *o, struct err *e)
     size_t nenv = 0;
     int id;
 
-    *o = (struct run_options){.wall = "container", .image = "base", .limits = {.memory_bytes = 512U << 20, .pids = 256}};
+    *o = (struct run_options){
+        .wall = "container", .image = "base", .limits = {.memory_bytes = 512U << 20, .pids = 256}};
     opterr = 0;
     optind = 1;
     while ((id = getopt_long(argc, argv, "+th", long_options, NULL)) != -1) {
@@ -209,7 +237,8 @@ int run_parse(int argc, char **argv, struct run_options *o, struct err *e)
             return 1;
         }
         if (id == '?')
-            return err_set(e, EINVAL, "unknown option or missing value: '%s' (see 'ironclaw run --help')", argv[optind - 1]);
+            return err_set(e, EINVAL, "unknown option or missing value: '%s' (see 'ironclaw run --help')",
+                           argv[optind - 1]);
         if (take(o, id, optarg, &nenv, e) < 0)
             return -1;
     }

@@ -323,10 +323,12 @@ static int mapping_namespace(const struct stat *owner, uint32_t uid, struct err 
     pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_NEWUSER | CLONE_FILES | SIGCHLD), NULL, NULL, NULL,
                          0L);
     if (pid == 0) {
+        bool given;
         int own_self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC),
             own_ns = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
-        done = own_self >= 0 && own_ns >= 0 && dup3(own_self, self, O_CLOEXEC) >= 0 &&
-               dup3(own_ns, ns, O_CLOEXEC) >= 0;
+        given = own_self >= 0 && own_ns >= 0 && dup3(own_self, self, O_CLOEXEC) >= 0 &&
+                dup3(own_ns, ns, O_CLOEXEC) >= 0;
+        done = given ? 1 : 0;
         (void)close(own_self);
         (void)close(own_ns);
         (void)!write(ready[1], &done, 1);

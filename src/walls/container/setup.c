@@ -170,7 +170,7 @@ static int arrange_descriptors(const struct sandbox_spec *spec, int control, int
     for (int i = 0; i < 5; i++)
         if (dup3(high[i], i, i == INIT_FD ? O_CLOEXEC : 0) < 0 && errno != EINVAL)
             return err_sys(e, errno, "cannot place descriptor %d", i);
-    null = -1; /* closed with the rest */
+    (void)TAKE_FD(null); /* closed with the rest */
     if (syscall(SYS_close_range, 5U, ~0U, 0U) < 0)
         return err_sys(e, errno, "cannot close inherited descriptors");
     return 0;

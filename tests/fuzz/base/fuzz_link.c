@@ -9,7 +9,22 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "ipc/link.h"
+
+/* Instead of base/log.c: a line for every peer that is cut off would be all that is ever seen. */
+void log_name(const char *name)
+{
+    (void)name;
+}
+#define SILENT(level)                                                                                        \
+    void level(const char *fmt, ...)                                                                         \
+    {                                                                                                        \
+        (void)fmt;                                                                                           \
+    }
+SILENT(log_info)
+SILENT(log_warn)
+SILENT(log_error)
 
 static bool on_fields(void *ctx, const struct link_req *req, struct wire_in *in)
 {
