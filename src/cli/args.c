@@ -6,16 +6,21 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "cli/output.h"
 
 int cli_fail(int status, const char *fmt, ...)
 {
+    char *text = NULL;
     va_list ap;
 
     (void)fflush(stdout);
     (void)fputs("ironclaw: ", stderr);
     va_start(ap, fmt);
-    (void)vfprintf(stderr, fmt, ap);
+    if (vasprintf(&text, fmt, ap) < 0)
+        abort();
     va_end(ap);
+    output_untrusted(stderr, text); /* a sentence of the control plane's may quote an agent */
+    free(text);
     (void)fputc('\n', stderr);
     return status;
 }

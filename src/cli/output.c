@@ -17,18 +17,36 @@ void output_bold(FILE *f, bool on)
         (void)fputs(on ? "\033[1m" : "\033[0m", f);
 }
 
+size_t output_unsafe(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+
+    if (*p == 0x7f || (*p < 0x20 && *p != '\n' && *p != '\t'))
+        return 1;
+    if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+        return 2; /* U+0080 to U+009F */
+    if (p[0] == 0xd8 && p[1] == 0x9c)
+        return 2; /* U+061C */
+    if (p[0] == 0xe2 && p[1] == 0x80 &&
+        (p[2] == 0x8b || p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xa8 && p[2] <= 0xae)))
+        return 3; /* U+200B, U+200E, U+200F, U+2028 to U+202E; the joiners between them spell words */
+    if (p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa0 && p[2] <= 0xaf)
+        return 3; /* U+2060 to U+206F */
+    if (p[0] == 0xef && p[1] == 0xbb && p[2] == 0xbf)
+        return 3; /* U+FEFF */
+    if (p[0] == 0xf3 && p[1] == 0xa0 && (p[2] == 0x80 || p[2] == 0x81) && p[3])
+        return 4; /* U+E0000 to U+E007F: letters that are not seen */
+    return 0;
+}
+
 void output_untrusted(FILE *f, const char *text)
 {
     bool tty = isatty(fileno(f));
 
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f;
-        if (tty && (c1 || *p == 0x7f || (*p < 0x20 && *p != '\n' && *p != '\t'))) {
-            (void)fputc('?', f);
-            p += c1;
-        } else {
-            (void)fputc(*p, f);
-        }
+    for (const char *p = text; *p; p++) {
+        size_t unsafe = tty ? output_unsafe(p) : 0;
+        (void)fputc(unsafe > 0 ? '?' : *p, f);
+        p += unsafe > 1 ? unsafe - 1 : 0;
     }
 }
 
@@ -36,8 +54,10 @@ void output_json(const json_t *doc)
 {
     CLEANUP_FREE char *text = json_dumps(doc, JSON_INDENT(2) | JSON_ENCODE_ANY);
 
-    if (text)
-        (void)printf("%s\n", text);
+    if (text) {
+        output_untrusted(stdout, text);
+        (void)printf("\n");
+    }
 }
 
 static char *format_time(const json_t *v)
@@ -89,15 +109,23 @@ static char *cell(const json_t *v, enum column_kind kind)
     if (kind == COLUMN_BYTES)
         return format_bytes(v);
     if (kind == COLUMN_LIST)
-        return format_list(v);
-    if (json_is_string(v))
+        out = format_list(v);
+    else if (json_is_string(v))
         out = x_strdup(json_string_value(v));
     else
         out = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
-    for (unsigned char *p = (unsigned char *)out; p && *p; p++)
-        if (*p < 0x20 || *p == 0x7f || (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
-            *p = *p == 0xc2 ? '?' : ' ';
-    return out ? out : x_strdup("?");
+    if (!out)
+        return x_strdup("?");
+    for (char *from = out, *to = out;; from++, to++) {
+        size_t unsafe = output_unsafe(from);
+        *to = unsafe > 0 && *from ? '?' : *from;
+        if (!*from)
+            break;
+        if (*to == '\n' || *to == '\t' || *to == '\r')
+            *to = ' ';
+        from += unsafe > 1 ? unsafe - 1 : 0;
+    }
+    return out;
 }
 
 /* Columns on a terminal, not bytes: UTF-8 continuation bytes take no room. */

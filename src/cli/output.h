@@ -25,10 +25,14 @@ void output_fields(const json_t *doc, const struct column *cols, size_t ncols);
 
 /*
  * Text from an agent. On a terminal, control characters other than newline and tab (and C1 controls, which
- * some terminals obey) are shown as '?': what a sandbox writes must not move the operator's cursor or set
- * their title.
+ * some terminals obey), and the characters that turn the direction of writing or are not seen at all, are
+ * shown as '?': what a sandbox writes must not move the operator's cursor or set their title, and a change
+ * must read as what it is.
  */
 void output_untrusted(FILE *f, const char *text);
+
+/* The length in bytes of the character at `p` if a terminal must not be given it, otherwise 0. */
+size_t output_unsafe(const char *p);
 
 /* Starts and ends bold on a terminal that wants colour; nothing elsewhere. */
 void output_bold(FILE *f, bool on);

@@ -240,6 +240,50 @@ def test_text_from_a_sandbox_cannot_drive_the_terminal():
         assert ctl(api, "session", "logs", "s-1").stdout.decode() == evil, "a pipe gets what was written"
 
 
+def on_a_terminal(api, *words):
+    master, slave = pty.openpty()
+    env = environment("/nonexistent", IRONCLAW_STATE_DIR=api.dir, IRONCLAW_TOKEN="t", TERM="dumb")
+    done = subprocess.run([CTL, *words], stdout=slave, stderr=slave, env=env, timeout=60)
+    os.close(slave)
+    out = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        out += part
+    os.close(master)
+    return done.returncode, out.decode()
+
+
+# Escape sequence, C1 control, right-to-left override and isolate, zero-width space, byte order mark, tag letter.
+UNSAFE = "\x1b]0;x\x07|\u009b2J|\u202e|\u2066|\u200b|\ufeff|\U000e0041"
+
+
+@pytest.mark.parametrize("words", [("change", "show", "c-1"), ("change", "show", "c-1", "--json"), ("change", "list"), ("change", "approve", "c-1")])
+def test_a_change_that_is_shown_to_a_human_reads_as_what_it_is(words):
+    change = {**CHANGE, "reason": "r" + UNSAFE, "submitted_by": "b" + UNSAFE, "error": "e" + UNSAFE, "diff": "+d" + UNSAFE + "\n",
+              "verdicts": [{"verifier": "schema", "ok": False, "reason": "v" + UNSAFE}], "state": "refused"}
+    with Api(lambda call: (200, {"changes": [change]} if call.op == "API_CHANGE_LIST" else change)) as api:
+        _, out = on_a_terminal(api, *words)
+        assert not set(out) & set("\x1b\x07\u009b\u202e\u2066\u200b\ufeff\U000e0041"), ascii(out)
+        assert "?|?" in out
+
+
+def test_an_error_of_the_control_plane_cannot_drive_the_terminal():
+    with Api(lambda call: (500, {"error": {"code": "internal", "message": "m" + UNSAFE}})) as api:
+        status, out = on_a_terminal(api, "change", "list")
+        assert status == 1 and "m?]0;x?|?2J|?|?|?|?|?" in out
+
+
+def test_words_of_any_language_are_shown_as_they_are():
+    text = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u65e5\u672c\u8a9e \U0001f469\u200d\U0001f680 na\u00efve\n"
+    with Api(lambda call: (200, {"text": text})) as api:
+        assert on_a_terminal(api, "session", "logs", "s-1") == (0, text.replace("\n", "\r\n"))
+
+
 # ---- chat ------------------------------------------------------------------------------------------------------
 
 class Agent:
