@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "gateway/api.h"
 #include "gateway/change.h"
+#include "gateway/owed.h"
 #include "gateway/registry.h"
 #include "sessions/queue_port.h"
 #include "sessions/session_impl.h"
@@ -350,6 +351,19 @@ static void session_free(struct session *s)
     free(s);
 }
 
+static int remove_row(const struct session *s, struct err *e)
+{
+    sqlite3 *db = s->h->registry;
+    int rc;
+
+    if (registry_begin(db, e) < 0)
+        return -1;
+    rc = sql_run(db, e, "DELETE FROM sessions WHERE id = ?", "s", s->id) < 0 ? -1 : 0;
+    if (rc == 0)
+        rc = owed_put(s->h, "session.removed", json_pack("{s:s}", "session", s->id), e);
+    return registry_end(db, rc, e);
+}
+
 /* The workspace is gone; now the queues, the key, the row. */
 static void on_removed(void *arg, bool ok, bool more, struct wire_in *in, int *fds, int nfds)
 {
@@ -377,14 +391,12 @@ static void on_removed(void *arg, bool ok, bool more, struct wire_in *in, int *f
         answer_waiters(s, false, &p);
         return;
     }
-    if (queue_remove(s->h->store, session_ref(s), &e) < 0 ||
-        sql_run(s->h->registry, &e, "DELETE FROM sessions WHERE id = ?", "s", s->id) < 0 ||
-        audit_append(s->h->audit, AUDIT_DURABLE, "session.removed", json_pack("{s:s}", "session", s->id),
-                     &e) < 0) {
+    if (queue_remove(s->h->store, session_ref(s), &e) < 0 || remove_row(s, &e) < 0) {
         (void)problem_from_err(&p, &e);
         answer_waiters(s, false, &p);
         return;
     }
+    owed_retry(s->h);
     watch_end(s);
     answer_waiters(s, true, NULL);
     session_free(s);
@@ -527,6 +539,20 @@ static int reserve_row(struct hub *h, const char *id, const char *agent, int64_t
     return registry_end(h->registry, rc, e);
 }
 
+/* The record inside the transaction: no session without it. */
+static int make_ready(struct hub *h, const char *id, const char *agent, struct err *e)
+{
+    int rc;
+
+    if (registry_begin(h->registry, e) < 0)
+        return -1;
+    rc = sql_run(h->registry, e, "UPDATE sessions SET phase = 'ready' WHERE id = ?", "s", id) < 0 ? -1 : 0;
+    if (rc == 0)
+        rc = audit_append(h->audit, AUDIT_DURABLE, "session.created",
+                          json_pack("{s:s,s:s}", "session", id, "agent", agent), e);
+    return registry_end(h->registry, rc, e);
+}
+
 struct session *session_create(struct hub *h, const char *agent, struct problem *p)
 {
     json_t *document = agent_get(h, agent, p);
@@ -544,9 +570,7 @@ struct session *session_create(struct hub *h, const char *agent, struct problem 
         return NULL;
     }
     if (queue_create(h->store, (struct queue_ref){id, (uint32_t)index}, &e) < 0 ||
-        sql_run(h->registry, &e, "UPDATE sessions SET phase = 'ready' WHERE id = ?", "s", id) < 0 ||
-        audit_append(h->audit, AUDIT_DURABLE, "session.created",
-                     json_pack("{s:s,s:s}", "session", id, "agent", agent), &e) < 0) {
+        make_ready(h, id, agent, &e) < 0) {
         (void)queue_remove(h->store, (struct queue_ref){id, (uint32_t)index}, &ignored);
         (void)sql_run(h->registry, &ignored, "DELETE FROM sessions WHERE id = ?", "s", id);
         json_decref(document);
