@@ -6,6 +6,8 @@
 #include "base/io.h"
 #include "base/log.h"
 
+enum { WANT_EVERY_MS = 200 }; /* a process that is just ending cannot be started yet: ask again */
+
 struct upstream_call {
     struct upstream_call *next; /* while waiting for the link */
     struct proxy *proxy;
@@ -13,6 +15,8 @@ struct upstream_call {
     struct link *link; /* NULL while waiting */
     uint64_t id;
     struct event *timer;
+    uint64_t deadline; /* monotonic ns: how long it waits for the link */
+    bool again;        /* this is the second time that it is sent */
 };
 
 static void unwait(struct upstream_call *u)
@@ -110,6 +114,21 @@ static bool on_part(struct upstream_call *u, bool more, struct wire_in *in)
     }
 }
 
+/* Joins those who wait for the link. */
+static void wait_for_link(struct upstream_call *u)
+{
+    static const struct timeval period = {0, (suseconds_t)WANT_EVERY_MS * 1000};
+    struct proxy *p = u->proxy;
+
+    u->link = NULL;
+    u->next = p->waiting;
+    p->waiting = u;
+    u->deadline = io_monotonic_ns() + (uint64_t)UPSTREAM_WAIT_S * 1000000000;
+    if (!p->d.links[PEER_UPSTREAM])
+        daemon_want(&p->d, PEER_UPSTREAM);
+    (void)event_add(u->timer, &period);
+}
+
 static void on_reply(void *arg, bool ok, bool more, struct wire_in *in, int *fds, int nfds)
 {
     struct upstream_call *u = arg;
@@ -118,6 +137,11 @@ static void on_reply(void *arg, bool ok, bool more, struct wire_in *in, int *fds
 
     for (int i = 0; i < nfds; i++)
         (void)close(fds[i]);
+    if (!ok && !u->again && u->call->status == 0) {
+        u->again = true;
+        wait_for_link(u);
+        return;
+    }
     if (!ok) {
         fail(u, 502, "the connection to the provider was interrupted: try again");
         return;
@@ -153,31 +177,35 @@ static void send_request(struct upstream_call *u)
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
+    static const struct timeval period = {0, (suseconds_t)WANT_EVERY_MS * 1000};
     struct upstream_call *u = arg;
 
     (void)fd;
     (void)what;
-    if (u->proxy->d.links[PEER_UPSTREAM])
+    if (u->proxy->d.links[PEER_UPSTREAM]) {
         send_request(u);
-    else
+    } else if (io_monotonic_ns() >= u->deadline) {
         fail(u, 503, "the upstream process is not running: try again in a few seconds");
+    } else {
+        daemon_want(&u->proxy->d, PEER_UPSTREAM);
+        (void)event_add(u->timer, &period);
+    }
 }
 
 void upstream_start(struct call *c)
 {
     struct upstream_call *u = x_calloc(1, sizeof(*u));
     struct proxy *p = c->session->proxy;
-    struct timeval wait = {p->d.links[PEER_UPSTREAM] ? 0 : UPSTREAM_WAIT_S, 0};
+    static const struct timeval now = {0, 0};
 
     u->proxy = p;
     u->call = c;
-    u->next = p->waiting;
-    p->waiting = u;
     u->timer = event_new(p->d.base, -1, 0, on_timer, u);
-    if (!u->timer || event_add(u->timer, &wait) < 0)
+    if (!u->timer)
         abort();
-    if (!p->d.links[PEER_UPSTREAM])
-        daemon_want(&p->d, PEER_UPSTREAM);
+    wait_for_link(u);
+    if (p->d.links[PEER_UPSTREAM])
+        (void)event_add(u->timer, &now);
     c->ops = &upstream_ops;
     c->source = u;
 }

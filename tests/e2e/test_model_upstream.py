@@ -517,6 +517,40 @@ def test_a_request_waits_for_the_upstream_process_to_come_up(ca, world):
     assert got[0][0].status == 200, got[0][1]
 
 
+def kill_upstream(w, provider, requests):
+    """Once the provider has that many requests, and has answered none of them."""
+    end = time.monotonic() + 10
+    while len(provider.requests) < requests:
+        assert time.monotonic() < end, "the provider was not asked"
+        time.sleep(0.01)
+    w.upstream.proc.kill()
+    w.upstream.proc.communicate()
+
+
+def test_a_request_without_any_answer_is_sent_once_more_when_upstream_ends_and_only_once(ca, world):
+    provider, silent = Provider(ca), threading.Event()
+    provider.behave = lambda c, r: silent.wait(30)
+    w = world({"anthropic": {"kind": "anthropic", "url": provider.url}})
+    port, got = w.session(), []
+    for fails in (False, True):
+        asked = len(provider.requests)
+        asking = threading.Thread(target=lambda: got.append(post(port)))
+        asking.start()
+        kill_upstream(w, provider, asked + 1)
+        if fails:
+            w.start_upstream()
+            kill_upstream(w, provider, asked + 2)
+        else:
+            provider.behave = lambda c, r: reply(c, ANSWER)
+            w.start_upstream()
+        asking.join(15)
+        status = got.pop()[0].status
+        assert (status, len(provider.requests)) == ((502, asked + 2) if fails else (200, asked + 2))
+        provider.behave = lambda c, r: silent.wait(30)
+    silent.set()
+    w.start_upstream()
+
+
 def test_without_an_upstream_process_the_answer_is_503(ca, world):
     w = world({"anthropic": {"kind": "anthropic", "url": "https://localhost:1"}}, start=False)
     assert post(w.session())[0].status == 503
