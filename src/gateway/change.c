@@ -14,7 +14,15 @@
 #include "vault/hub.h"
 #include "vault/sql.h"
 
-enum { PENDING_MAX = 20, REASON_MAX = 2000, LIST_BYTES = 280 * 1024, DOCUMENT_MAX = 96 * 1024 };
+enum {
+    PENDING_MAX = 20,
+    HOURLY_MAX = 100,
+    REASON_MAX = 2000,
+    LIST_BYTES = 280 * 1024,
+    DOCUMENT_MAX = 96 * 1024
+};
+
+static const int64_t HOUR_MS = 3600 * 1000;
 
 /* Which members of an agent each kind may touch; NULL: any but the name. */
 struct kind {
@@ -313,7 +321,7 @@ static int check_place(struct hub *h, const struct kind *k, const struct submitt
                        const json_t *before, struct problem *p)
 {
     struct err e = ERR_INIT;
-    int64_t pending = 0;
+    int64_t pending = 0, recent = 0;
 
     if (by->is_agent && !k->by_agent)
         return problem_set(p, 403, "not_allowed", "an agent may not propose a change of kind %s", k->name);
@@ -329,6 +337,14 @@ static int check_place(struct hub *h, const struct kind *k, const struct submitt
     if (by->is_agent && pending >= PENDING_MAX)
         return problem_set(p, 429, "too_many_pending", "%d changes of this agent already wait for a decision",
                            PENDING_MAX);
+    /* Each stays in the registry and in the audit log, the refused ones as well. */
+    if (by->is_agent && sql_int(h->registry, &e, 0, &recent,
+                                "SELECT count(*) FROM changes WHERE submitter = ? AND submitted_at > ?", "si",
+                                by->id, (int64_t)io_wall_ms() - HOUR_MS) < 0)
+        return problem_from_err(p, &e);
+    if (recent >= HOURLY_MAX)
+        return problem_set(p, 429, "too_many_changes", "this session has asked for %d changes within an hour",
+                           HOURLY_MAX);
     return 0;
 }
 

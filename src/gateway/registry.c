@@ -42,6 +42,7 @@ static const char schema[] =
 static const char schema_2[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE audit_owed(number INTEGER PRIMARY KEY, type TEXT NOT NULL, fields TEXT NOT NULL);"
+    "CREATE INDEX changes_by_submitter ON changes(submitter, submitted_at);"
     "PRAGMA user_version=2;"
     "COMMIT;";
 

@@ -68,6 +68,7 @@ struct session {
     uint64_t calls, tokens_in, tokens_out;
     bool usage_dirty;
     bool budgeted; /* its agent has a token budget: usage is saved with every call */
+    struct refusals refusals;
     struct event *timer; /* back-off; NULL until needed */
     int model_fds[2];    /* kept so that a new model proxy can be given them again; -1 while not running */
     struct queue_port *port;
@@ -108,4 +109,12 @@ void sessions_launcher_down(struct hub *h);
 void sessions_modelproxy_up(struct hub *h);
 void sessions_exited(struct hub *h, const char *id, uint32_t code, const char *reason);
 void sessions_model_call(struct hub *h, const char *id, uint64_t tokens_in, uint64_t tokens_out);
+
+/*
+ * A sandbox can be refused as often as it likes. Does this refused call get an audit record of its own? The
+ * others of the minute are counted, and sessions_tell_refusals() records their number: when the minute is
+ * over, or at once with `now`.
+ */
+bool sessions_model_refused(struct hub *h, const char *id);
+void sessions_tell_refusals(struct hub *h, bool now);
 void sessions_save_usage(struct hub *h);

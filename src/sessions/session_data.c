@@ -14,6 +14,9 @@
 #include "sessions/watch.h"
 #include "vault/sql.h"
 
+enum { REFUSALS_TOLD = 30 }; /* a minute */
+static const uint64_t refusals_period_ns = 60ULL * 1000000000;
+
 /* One record as JSON must fit into one frame with its envelope. */
 enum { ENVELOPE = 256, HISTORY_BYTES = MESSAGE_MAX - ENVELOPE, REASON_ROOM = 2001 };
 
@@ -254,9 +257,51 @@ void sessions_model_call(struct hub *h, const char *id, uint64_t tokens_in, uint
     s->tokens_in += tokens_in;
     s->tokens_out += tokens_out;
     s->usage_dirty = true;
-    if (s->budgeted)
+    if (s->budgeted && tokens_in + tokens_out > 0)
         save_one(h,
                  s); /* a crash must not give tokens back; without a budget the next tick is early enough */
+}
+
+static void tell_refusals(struct hub *h, struct refusals *r, const char *id, bool now)
+{
+    struct err e = ERR_INIT;
+
+    if (r->since == 0 || (!now && io_monotonic_ns() - r->since < refusals_period_ns))
+        return;
+    if (r->more > 0 &&
+        audit_append(h->audit, AUDIT_BATCHED, "model.refused",
+                     json_pack("{s:s,s:I}", "session", id, "calls", (json_int_t)r->more), &e) < 0) {
+        log_error("%s", e.text);
+        return; /* the count goes on, and is told later */
+    }
+    *r = (struct refusals){0};
+}
+
+bool sessions_model_refused(struct hub *h, const char *id)
+{
+    struct session *s = session_find(h, id);
+    struct refusals *r = s ? &s->refusals : &h->strangers;
+
+    tell_refusals(h, r, s ? id : "", false);
+    if (r->since == 0)
+        r->since = io_monotonic_ns();
+    if (r->told < REFUSALS_TOLD) {
+        r->told++;
+        return true;
+    }
+    r->more++;
+    return false;
+}
+
+static void tell_one(void *arg, struct session *s)
+{
+    tell_refusals(s->h, &s->refusals, s->id, *(const bool *)arg);
+}
+
+void sessions_tell_refusals(struct hub *h, bool now)
+{
+    sessions_each(h, tell_one, &now);
+    tell_refusals(h, &h->strangers, "", now);
 }
 
 void sessions_save_usage(struct hub *h)

@@ -25,6 +25,13 @@ struct counters {
     uint64_t rejected_tokens; /* API requests with an unknown token */
 };
 
+/* Calls to the model port that were refused, of one session, in this minute. */
+struct refusals {
+    uint64_t since; /* monotonic ns */
+    uint32_t told;  /* that have an audit record of their own */
+    uint64_t more;  /* that have not: one record counts them */
+};
+
 struct hub {
     struct daemon *d;
     const json_t *config;
@@ -38,6 +45,7 @@ struct hub {
     struct tokens tokens;
     struct sessions *sessions;
     struct counters counters;
+    struct refusals strangers; /* calls of sessions that do not exist (any more) */
     uint64_t api_epoch; /* grows with every new link to api: answers to calls of an older one are dropped */
     struct event *idle_timer;
 };

@@ -70,6 +70,8 @@ static bool on_model_call(void *ctx, const struct link_req *req, struct wire_in 
     else
         h->counters.model_refused++;
     sessions_model_call(h, session, tokens_in, tokens_out);
+    if (strcmp(outcome, "ok") != 0 && !sessions_model_refused(h, session))
+        return true;
     shown = json_string(path); /* a sandbox chose it: it may not be text at all */
     fields = json_pack("{s:s,s:s,s:s,s:o,s:I,s:I,s:I,s:I,s:s}", "session", session, "provider", provider,
                        "method", method, "path", shown ? shown : json_string("?"), "status",
@@ -156,6 +158,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
             0); /* an open queue costs some 100 KiB of heap: give it back when the last one closes */
     busy = open_now;
     sessions_save_usage(h);
+    sessions_tell_refusals(h, false);
     owed_retry(h);
 }
 
@@ -183,8 +186,10 @@ static int open_all(struct hub *h, struct err *e)
 
 static void close_all(struct hub *h)
 {
-    if (h->sessions)
+    if (h->sessions) {
         sessions_save_usage(h);
+        sessions_tell_refusals(h, true);
+    }
     sessions_free(h->sessions);
     queue_store_free(h->store);
     (void)sqlite3_close_v2(h->registry);

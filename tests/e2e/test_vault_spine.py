@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 import pytest
 
@@ -551,6 +552,30 @@ def test_token_use_survives_a_restart(ready):
     kind, _, fields, fds = ready.links["PEER_MODELPROXY"].recv()
     assert fields.str() == session and fields.str() == "mock" and fields.str() == ""
     assert (fields.u32(), fields.u32(), fields.u64(), fields.u64()) == (60, 4, 0, 15)
+
+
+def test_a_flood_of_refused_model_calls_does_not_fill_the_audit_log(ready):
+    session = ready.session()
+    call = s(session) + s("mock") + s("GET") + s("/nope") + u32(404) + u64(0) + u64(0) + u64(0) + s("path")
+    for _ in range(200):
+        ready.links["PEER_MODELPROXY"].notify(M["PROXY_CALL"], call)
+    end = time.monotonic() + 10
+    while 'ironclaw_model_calls_total{outcome="refused"} 200' not in ready.api("METRICS").body["text"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    ready.stop()
+    ready.start()
+    told = [r for r in ready.api("AUDIT_LIST", limit=1000).body["records"] if r.get("session") == session]
+    assert len([r for r in told if r["type"] == "model.call"]) == 30
+    assert [r["calls"] for r in told if r["type"] == "model.refused"] == [170], "none is lost: the rest is counted"
+
+
+def test_an_agent_cannot_fill_the_registry_with_changes_that_are_refused(ready):
+    q = ready.connect(ready.session())
+    codes = [q.ask(op="change", kind="tools", document={"tools": ["no such tool"]}, reason="")
+             for _ in range(101)]
+    assert all(c["ok"] and c["change"]["state"] == "refused" for c in codes[:100])
+    assert codes[100]["error"]["code"] == "too_many_changes"
 
 
 def test_a_passphrase_unlocks_and_a_wrong_one_is_one_clear_error(tmp_path):
