@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/le.h"
 #include "base/log.h"
 
 enum { HEADER = 16, SOCKET_BUFFER = 212992, BATCH = 32 };
@@ -60,20 +61,6 @@ static void close_fds(const int *fds, int n)
     for (int i = 0; i < n; i++)
         if (fds[i] >= 0)
             (void)close(fds[i]);
-}
-
-static uint64_t load_le(const uint8_t *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v |= (uint64_t)p[i] << (8 * i);
-    return v;
-}
-
-static void store_le(uint8_t *p, uint64_t v, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
 }
 
 static void on_free(evutil_socket_t fd, short what, void *arg)
@@ -159,9 +146,9 @@ static int transmit(struct link *l, uint32_t type, uint32_t flags, uint64_t id, 
     q->next = NULL;
     q->len = len;
     q->nfds = nfds;
-    store_le(q->data, type, 4);
-    store_le(q->data + 4, flags, 4);
-    store_le(q->data + 8, id, 8);
+    le_put(q->data, type, 4);
+    le_put(q->data + 4, flags, 4);
+    le_put(q->data + 8, id, 8);
     if (body && body->len > 0)
         memcpy(q->data + HEADER, body->buf, body->len);
     if (!l->head) {
@@ -290,9 +277,9 @@ static bool read_frame(struct link *l)
         blame(l, "a truncated message", 0);
         return false;
     }
-    req.type = (uint32_t)load_le(l->inbuf, 4);
-    flags = (uint32_t)load_le(l->inbuf + 4, 4);
-    req.id = load_le(l->inbuf + 8, 8);
+    req.type = (uint32_t)le_get(l->inbuf, 4);
+    flags = (uint32_t)le_get(l->inbuf + 4, 4);
+    req.id = le_get(l->inbuf + 8, 8);
     in = wire_in_init(l->inbuf + HEADER, (size_t)n - HEADER);
     if (flags & FLAG_REPLY)
         dispatch_reply(l, req.id, flags & FLAG_MORE, &in, req.fds, req.nfds);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "base/le.h"
 
 static uint8_t *reserve(struct wire_out *o, size_t n)
 {
@@ -36,8 +37,8 @@ static void put_le(struct wire_out *o, uint64_t v, size_t n)
 {
     uint8_t *at = reserve(o, n);
 
-    for (size_t i = 0; at && i < n; i++)
-        at[i] = (uint8_t)(v >> (8 * i));
+    if (at)
+        le_put(at, v, n);
 }
 
 void wire_put_u8(struct wire_out *o, uint8_t v)
@@ -103,11 +104,8 @@ static const uint8_t *take(struct wire_in *i, size_t n)
 static uint64_t get_le(struct wire_in *i, size_t n)
 {
     const uint8_t *at = take(i, n);
-    uint64_t v = 0;
 
-    for (size_t k = 0; at && k < n; k++)
-        v |= (uint64_t)at[k] << (8 * k);
-    return v;
+    return at ? le_get(at, n) : 0;
 }
 
 uint8_t wire_get_u8(struct wire_in *i)

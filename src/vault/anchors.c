@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/le.h"
 
 /* A copy: generation u64, seq u64, hash 32, session id 48 (NUL-padded), MAC 32. */
 enum { COPY = 128, SLOT = 2 * COPY, ID_AT = 48, ID_ROOM = 48, MAC_AT = 96 };
@@ -24,21 +25,6 @@ struct copies {
     unsigned char raw[SLOT];
     uint64_t generation[2]; /* 0: not valid */
 };
-
-static void put_u64(unsigned char *p, uint64_t v)
-{
-    for (int i = 0; i < 8; i++)
-        p[i] = (unsigned char)(v >> (8 * i));
-}
-
-static uint64_t get_u64(const unsigned char *p)
-{
-    uint64_t v = 0;
-
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
 
 struct anchors *anchors_open(int state_fd, const char *path, const struct keys *k, struct err *e)
 {
@@ -83,7 +69,7 @@ static void mac_copy(const struct anchors *a, uint64_t slot, const unsigned char
     unsigned char input[MAC_AT + 8];
 
     memcpy(input, copy, MAC_AT);
-    put_u64(input + MAC_AT, slot);
+    le_put(input + MAC_AT, slot, 8);
     (void)crypto_generichash(out, 32, input, sizeof(input), a->key, KEY_BYTES);
 }
 
@@ -102,7 +88,7 @@ static void read_copies(struct anchors *a, uint64_t slot, const char *session, s
         mac_copy(a, slot, copy, mac);
         if (sodium_memcmp(mac, copy + MAC_AT, 32) == 0 &&
             strncmp((const char *)copy + ID_AT, session, ID_ROOM) == 0)
-            c->generation[i] = get_u64(copy);
+            c->generation[i] = le_get(copy, 8);
     }
 }
 
@@ -116,7 +102,7 @@ enum damage anchors_read(struct anchors *a, uint32_t uid_index, enum direction d
     if (c.generation[0] == 0 && c.generation[1] == 0)
         return DAMAGE_ANCHOR;
     copy = c.raw + (c.generation[1] > c.generation[0] ? COPY : 0);
-    out->seq = get_u64(copy + 8);
+    out->seq = le_get(copy + 8, 8);
     memcpy(out->hash, copy + 16, RECORD_HASH);
     return DAMAGE_NONE;
 }
@@ -144,8 +130,8 @@ int anchors_write(struct anchors *a, uint32_t uid_index, enum direction d, const
     read_copies(a, slot, session, &c);
     which = c.generation[0] > c.generation[1] ? 1 : 0;
     newest = c.generation[which ? 0 : 1];
-    put_u64(copy, newest + 1);
-    put_u64(copy + 8, value->seq);
+    le_put(copy, newest + 1, 8);
+    le_put(copy + 8, value->seq, 8);
     memcpy(copy + 16, value->hash, RECORD_HASH);
     memcpy(copy + ID_AT, session, strnlen(session, ID_ROOM - 1));
     mac_copy(a, slot, copy, copy + MAC_AT);

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "base/le.h"
 #include "base/io.h"
 
 enum {
@@ -33,27 +34,12 @@ const char *damage_name(enum damage d)
     return d < DAMAGE_COUNT ? names[d] : "unknown";
 }
 
-static void put_le(unsigned char *p, uint64_t v, int n)
-{
-    for (int i = 0; i < n; i++)
-        p[i] = (unsigned char)(v >> (8 * i));
-}
-
-static uint64_t get_u64(const unsigned char *p)
-{
-    uint64_t v = 0;
-
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
 /* The bytes that stand in clear before the nonce. */
 static void put_clear(unsigned char out[RECORD_CLEAR], const struct record_head *h)
 {
     out[0] = VERSION;
     out[1] = (unsigned char)h->direction;
-    put_le(out + 2, h->seq, 8);
+    le_put(out + 2, h->seq, 8);
 }
 
 /* The head in its canonical form: associated data of the seal, and the start of what is hashed. Returns its
@@ -64,7 +50,7 @@ static size_t put_head(unsigned char ad[AD_MAX], const struct record_head *h)
     unsigned char *at = ad + RECORD_CLEAR;
 
     put_clear(ad, h);
-    put_le(at, h->kind, 4);
+    le_put(at, h->kind, 4);
     memcpy(at + 4, h->prev, RECORD_HASH);
     at += 4 + RECORD_HASH;
     *at++ = (unsigned char)n;
@@ -94,9 +80,9 @@ unsigned char *record_seal(const unsigned char key[RECORD_KEY], const struct rec
     unsigned char *plain = x_malloc(plain_len);
     unsigned char *sealed = x_malloc(RECORD_CLEAR + NONCE + plain_len + TAG);
 
-    put_le(plain, b->time, 8);
-    put_le(plain + 8, b->consumed, 8);
-    put_le(plain + 16, b->reply_to, 8);
+    le_put(plain, b->time, 8);
+    le_put(plain + 8, b->consumed, 8);
+    le_put(plain + 16, b->reply_to, 8);
     plain[24] = b->has_idem;
     memcpy(plain + BODY_HEAD, b->idem, idem);
     if (b->text_len > 0)
@@ -125,7 +111,7 @@ enum damage record_open(const unsigned char key[RECORD_KEY], const struct record
         return DAMAGE_RECORD_ALTERED;
     if (sealed[1] != h->direction)
         return sealed[1] < DIRECTION_COUNT ? DAMAGE_WRONG_FILE : DAMAGE_RECORD_ALTERED;
-    if (get_u64(sealed + 2) != h->seq)
+    if (le_get(sealed + 2, 8) != h->seq)
         return DAMAGE_CHAIN_BROKEN;
     plain_len = len - RECORD_CLEAR - NONCE - TAG;
     out = x_malloc(plain_len);
@@ -142,9 +128,9 @@ enum damage record_open(const unsigned char key[RECORD_KEY], const struct record
         return DAMAGE_RECORD_ALTERED;
     }
     memset(body, 0, sizeof(*body));
-    body->time = get_u64(out);
-    body->consumed = get_u64(out + 8);
-    body->reply_to = get_u64(out + 16);
+    body->time = le_get(out, 8);
+    body->consumed = le_get(out + 8, 8);
+    body->reply_to = le_get(out + 16, 8);
     body->has_idem = idem > 0;
     memcpy(body->idem, out + BODY_HEAD, idem);
     body->text = (const char *)out + BODY_HEAD + idem;
