@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fdpass.h"
 #include "base/io.h"
 #include "base/le.h"
 #include "base/log.h"
@@ -106,24 +107,11 @@ void link_close(struct link *l, const char *why)
 /* Returns 1 sent, 0 would block, -1 broken. */
 static int send_frame(struct link *l, const uint8_t *data, size_t len, const int *fds, int nfds)
 {
-    union {
-        char buf[CMSG_SPACE(sizeof(int) * LINK_FDS_MAX)];
-        struct cmsghdr align;
-    } control;
     struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
 
-    if (nfds > 0) {
-        struct cmsghdr *c;
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.buf;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)nfds);
-        c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)nfds);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)nfds);
-    }
+    fdpass_attach(&msg, &room, fds, nfds);
     for (;;) {
         ssize_t n = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0)
@@ -243,30 +231,23 @@ static void dispatch_request(struct link *l, struct link_req *req, struct wire_i
 /* Reads one frame. Returns false when there is none left or the link was closed. */
 static bool read_frame(struct link *l)
 {
-    union {
-        char buf[CMSG_SPACE(sizeof(int) * LINK_FDS_MAX)];
-        struct cmsghdr align;
-    } control;
     struct iovec iov = {.iov_base = l->inbuf, .iov_len = HEADER + WIRE_MAX};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
     struct link_req req = {.link = l};
     struct wire_in in;
     uint32_t flags;
-    ssize_t n = recvmsg(l->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t n;
 
+    fdpass_expect(&msg, &room);
+    n = recvmsg(l->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return errno == EINTR;
     if (n < 0) {
         link_close(l, "the peer is gone");
         return false;
     }
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        req.nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        memcpy(req.fds, CMSG_DATA(c), sizeof(int) * (size_t)req.nfds);
-    }
+    req.nfds = fdpass_take(&msg, req.fds);
     if (n == 0) { /* end of file, or an empty message, which may carry descriptors */
         close_fds(req.fds, req.nfds);
         link_close(l, "the peer is gone");

@@ -17,9 +17,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/fdpass.h"
 #include "ipc/wire.h"
 
-enum { LINK_FDS_MAX = 4 };
+enum { LINK_FDS_MAX = FDPASS_MAX };
 
 struct link;
 

@@ -20,6 +20,7 @@
 
 #include "base/caps.h"
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/io.h"
 #include "walls/container/container.h"
 
@@ -37,25 +38,12 @@ enum {
 
 static void send_message(int control, char kind, const char *text, const int *fds, int nfds)
 {
-    union {
-        char buf[CMSG_SPACE(sizeof(int) * SANDBOX_PORTS)];
-        struct cmsghdr align;
-    } anc;
+    struct fdpass room;
     struct iovec iov[2] = {{.iov_base = &kind, .iov_len = 1},
                            {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 
-    if (nfds > 0) {
-        struct cmsghdr *c;
-        memset(&anc, 0, sizeof(anc));
-        msg.msg_control = anc.buf;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)nfds);
-        c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)nfds);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)nfds);
-    }
+    fdpass_attach(&msg, &room, fds, nfds);
     (void)sendmsg(control, &msg, MSG_NOSIGNAL);
 }
 

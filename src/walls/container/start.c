@@ -15,6 +15,7 @@
 
 #include "base/caps.h"
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/io.h"
 #include "base/landlock.h"
 #include "walls/container/container.h"
@@ -111,27 +112,19 @@ static pid_t clone_child(const struct cgroup *cgroup, bool rootless, int *pidfd)
 /* One message of the child with its descriptors. Returns the count of bytes, 0 at end of file. */
 static ssize_t receive(int fd, char *text, size_t cap, int *fds, int *nfds)
 {
-    union {
-        char buf[CMSG_SPACE(sizeof(int) * SANDBOX_PORTS)];
-        struct cmsghdr align;
-    } control;
     struct iovec iov = {.iov_base = text, .iov_len = cap};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
-    struct cmsghdr *c;
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
     ssize_t n;
 
     *nfds = 0;
+    fdpass_expect(&msg, &room);
     do {
         n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     if (n <= 0)
         return n;
-    c = CMSG_FIRSTHDR(&msg);
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-        *nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        memcpy(fds, CMSG_DATA(c), sizeof(int) * (size_t)*nfds);
-    }
+    *nfds = fdpass_take(&msg, fds);
     return n;
 }
 
