@@ -99,13 +99,28 @@ int change_outcome(const struct args *a, json_t *change)
 static int list(const struct args *a, const char *path)
 {
     CLEANUP_CLIENT struct client *c = NULL;
-    json_t *reply = NULL;
+    json_t *whole = NULL;
+    json_int_t next = 0;
     int rc;
 
     c = client_open(a, &rc);
-    if (c && (rc = client_call(c, "GET", path, NULL, &reply)) == 0)
-        output_table(reply, "changes", columns, 7, args_has(a, "json"));
-    json_decref(reply);
+    do { /* page by page: large changes must not hide those before them */
+        CLEANUP_FREE char *page = x_asprintf("%s?limit=1000&after=%" JSON_INTEGER_FORMAT, path, next);
+        json_t *reply = NULL;
+        if (!c || (rc = client_call(c, "GET", page, NULL, &reply)) != 0)
+            break;
+        next = json_integer_value(json_object_get(reply, "next"));
+        if (whole)
+            (void)json_array_extend(json_object_get(whole, "changes"), json_object_get(reply, "changes"));
+        else
+            whole = json_incref(reply);
+        json_decref(reply);
+    } while (next > 0);
+    if (json_object_del(whole, "next") == 0)
+        (void)json_object_set_new(whole, "truncated", json_false());
+    if (rc == 0)
+        output_table(whole, "changes", columns, 7, args_has(a, "json"));
+    json_decref(whole);
     return rc;
 }
 

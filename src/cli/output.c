@@ -141,6 +141,9 @@ static size_t width(const char *s)
 void output_table(const json_t *reply, const char *list_key, const struct column *cols, size_t ncols,
                   bool as_json)
 {
+    if (json_is_true(json_object_get(reply, "truncated")))
+        (void)fprintf(stderr, "ironclaw: there are more %s than one answer holds; the list is not whole\n",
+                      list_key);
     const json_t *rows = json_object_get(reply, list_key), *row;
     size_t widths[16] = {0}, i;
 

@@ -11,9 +11,10 @@
 
 static unsigned agents_list(struct api_call *c, json_t **reply, struct problem *p)
 {
-    json_t *agents = agent_list(c->h, p);
+    bool truncated;
+    json_t *agents = agent_list(c->h, &truncated, p);
 
-    *reply = agents ? json_pack("{s:o}", "agents", agents) : NULL;
+    *reply = agents ? json_pack("{s:o,s:b}", "agents", agents, "truncated", (int)truncated) : NULL;
     return 200;
 }
 
@@ -63,6 +64,7 @@ static unsigned changes_list(struct api_call *c, json_t **reply, struct problem 
 {
     static const char *const states[] = {"pending", "refused", "rejected", "approved", "applied", "failed"};
     json_t *changes;
+    uint64_t next;
     size_t i = 0;
 
     while (c->subject[0] && i < sizeof(states) / sizeof(states[0]) && strcmp(c->subject, states[i]) != 0)
@@ -72,8 +74,10 @@ static unsigned changes_list(struct api_call *c, json_t **reply, struct problem 
                           "changes can be listed by pending, refused, rejected, approved, applied or failed");
         return 0;
     }
-    changes = change_list(c->h, c->subject[0] ? c->subject : NULL, c->limit, p);
-    *reply = changes ? json_pack("{s:o}", "changes", changes) : NULL;
+    changes = change_list(c->h, c->subject[0] ? c->subject : NULL, c->after, c->limit, &next, p);
+    *reply = changes ? json_pack("{s:o,s:b}", "changes", changes, "truncated", (int)(next != 0)) : NULL;
+    if (changes && next != 0)
+        (void)json_object_set_new(*reply, "next", json_integer((json_int_t)next));
     return 200;
 }
 

@@ -32,13 +32,17 @@ struct listing {
     json_t *list;
     const char *agent;
     size_t bytes;
+    bool truncated;
 };
 
 static void list_one(void *arg, struct session *s)
 {
     struct listing *l = arg;
 
-    if ((l->agent[0] && strcmp(l->agent, s->agent) != 0) || l->bytes > LIST_BYTES)
+    if (l->agent[0] && strcmp(l->agent, s->agent) != 0)
+        return;
+    l->truncated = l->truncated || l->bytes > LIST_BYTES;
+    if (l->truncated)
         return;
     (void)json_array_append_new(l->list, session_json(s));
     l->bytes += 320 + (s->reason ? strlen(s->reason) : 0);
@@ -46,11 +50,11 @@ static void list_one(void *arg, struct session *s)
 
 static unsigned list(struct api_call *c, json_t **reply, struct problem *p)
 {
-    struct listing l = {json_array(), c->subject, 0};
+    struct listing l = {json_array(), c->subject, 0, false};
 
     (void)p;
     sessions_each(c->h, list_one, &l);
-    *reply = json_pack("{s:o}", "sessions", l.list);
+    *reply = json_pack("{s:o,s:b}", "sessions", l.list, "truncated", (int)l.truncated);
     return 200;
 }
 

@@ -95,7 +95,7 @@ json_t *agent_get(struct hub *h, const char *name, struct problem *p)
     return doc;
 }
 
-json_t *agent_list(struct hub *h, struct problem *p)
+json_t *agent_list(struct hub *h, bool *truncated, struct problem *p)
 {
     struct err e = ERR_INIT;
     json_t *list = json_array();
@@ -104,7 +104,8 @@ json_t *agent_list(struct hub *h, struct problem *p)
     size_t bytes = 0;
     int rc = -1;
 
-    while (st && (rc = sql_step(st, &e)) > 0 && bytes < LIST_BYTES) {
+    *truncated = false;
+    while (st && (rc = sql_step(st, &e)) > 0 && !(*truncated = bytes >= LIST_BYTES)) {
         json_t *doc = json_of(st, 0);
         bytes += (size_t)sqlite3_column_bytes(st, 0);
         (void)json_object_set_new(doc, "revision", json_integer(sqlite3_column_int64(st, 1)));
@@ -182,7 +183,7 @@ static json_t *proposed(const struct hub *h, const struct kind *k, const json_t 
 #define CHANGE_COLUMNS                                                                                       \
     "id, kind, agent, state, submitted_by, submitted_at, reason, verdicts, decided_by, decided_at, "         \
     "comment, error, "                                                                                       \
-    "document, before, after, submitter, audited"
+    "document, before, after, submitter, audited, number"
 enum {
     C_ID,
     C_KIND,
@@ -200,7 +201,8 @@ enum {
     C_BEFORE,
     C_AFTER,
     C_SUBMITTER,
-    C_AUDITED
+    C_AUDITED,
+    C_NUMBER
 };
 
 static json_t *change_json(sqlite3_stmt *st)
@@ -256,19 +258,27 @@ json_t *change_get(struct hub *h, const char *id, bool with_diff, struct problem
     return change;
 }
 
-json_t *change_list(struct hub *h, const char *state, uint32_t limit, struct problem *p)
+json_t *change_list(struct hub *h, const char *state, uint64_t after, uint32_t limit, uint64_t *next,
+                    struct problem *p)
 {
     struct err e = ERR_INIT;
     json_t *list = json_array();
     CLEANUP_STMT sqlite3_stmt *st =
         sql_prepare(h->registry, &e,
-                    "SELECT " CHANGE_COLUMNS " FROM changes WHERE ?1 IS NULL OR state = ?1 "
-                    "ORDER BY number DESC LIMIT ?2",
-                    "si", state, (int64_t)limit);
+                    "SELECT " CHANGE_COLUMNS " FROM changes WHERE (?1 IS NULL OR state = ?1) AND "
+                    "(?2 = 0 OR number < ?2) ORDER BY number DESC LIMIT ?3",
+                    "sii", state, (int64_t)after, (int64_t)limit + 1);
+    uint64_t last = 0;
     size_t bytes = 0;
     int rc = -1;
 
-    while (st && (rc = sql_step(st, &e)) > 0 && bytes < LIST_BYTES) {
+    *next = 0;
+    while (st && (rc = sql_step(st, &e)) > 0) {
+        if (bytes >= LIST_BYTES || json_array_size(list) >= limit) {
+            *next = last;
+            break;
+        }
+        last = (uint64_t)sqlite3_column_int64(st, C_NUMBER);
         bytes += (size_t)sqlite3_column_bytes(st, C_DOCUMENT) + 2048;
         (void)json_array_append_new(list, change_json(st));
     }

@@ -47,12 +47,16 @@ json_t *change_decide(struct hub *h, const struct token_info *by, const char *id
 /* One change; with_diff adds "diff", a unified diff of the agent before and after. NULL with p. */
 json_t *change_get(struct hub *h, const char *id, bool with_diff, struct problem *p);
 
-/* The newest `limit` changes, newest first; state NULL or a state's name. */
-json_t *change_list(struct hub *h, const char *state, uint32_t limit, struct problem *p);
+/*
+ * The newest `limit` changes, newest first; state NULL or a state's name. after: 0, or *next of the page
+ * before. *next is not 0 when there are more, or they do not fit into one answer.
+ */
+json_t *change_list(struct hub *h, const char *state, uint64_t after, uint32_t limit, uint64_t *next,
+                    struct problem *p);
 
 /* At start: applies what was approved, writes audit records that are owed. */
 int change_recover(struct hub *h, struct err *e);
 
 /* The stored document of an agent with "revision", or NULL (not found, or an error in p when given). */
 json_t *agent_get(struct hub *h, const char *name, struct problem *p);
-json_t *agent_list(struct hub *h, struct problem *p);
+json_t *agent_list(struct hub *h, bool *truncated, struct problem *p);

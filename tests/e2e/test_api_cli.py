@@ -272,6 +272,17 @@ def test_a_change_that_is_shown_to_a_human_reads_as_what_it_is(words):
         assert "?|?" in out
 
 
+def test_all_pages_of_changes_are_shown():
+    pages = {0: {"changes": [CHANGE], "truncated": True, "next": 7}, 7: {"changes": [{**CHANGE, "id": "c-old"}], "truncated": False}}
+    with Api(lambda call: (200, pages[call.after])) as api:
+        assert b"c-old" in ctl(api, "change", "pending").stdout
+
+
+def test_a_list_that_is_not_whole_says_so():
+    with Api(lambda call: (200, {"agents": [], "truncated": True})) as api:
+        assert b"not whole" in ctl(api, "agent", "list").stderr
+
+
 def test_an_error_of_the_control_plane_cannot_drive_the_terminal():
     with Api(lambda call: (500, {"error": {"code": "internal", "message": "m" + UNSAFE}})) as api:
         status, out = on_a_terminal(api, "change", "list")

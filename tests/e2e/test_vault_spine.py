@@ -570,6 +570,24 @@ def test_a_flood_of_refused_model_calls_does_not_fill_the_audit_log(ready):
     assert [r["calls"] for r in told if r["type"] == "model.refused"] == [170], "none is lost: the rest is counted"
 
 
+def test_large_changes_do_not_hide_the_ones_before_them(ready):
+    ids = [ready.api("CHANGE_SUBMIT", body={"kind": "agent.create", "agent": "a%d" % n, "reason": "",
+                                            "document": {"name": "a%d" % n, "instructions": "x" * 90000}}).body["id"]
+           for n in range(8)]
+    listed, after = [], 0
+    while True:
+        page = ready.api("CHANGE_LIST", after=after, limit=1000).body
+        assert page["truncated"] == ("next" in page)
+        listed += [c["id"] for c in page["changes"]]
+        if not page["truncated"]:
+            break
+        after = page["next"]
+    assert after and [i for i in listed if i in ids] == ids[::-1]
+    pages = [ready.api("CHANGE_LIST", after=0, limit=1).body, ready.api("CHANGE_LIST", "rejected").body]
+    assert pages[0]["truncated"] and len(pages[0]["changes"]) == 1
+    assert pages[1] == {"changes": [], "truncated": False}
+
+
 def test_an_agent_cannot_fill_the_registry_with_changes_that_are_refused(ready):
     q = ready.connect(ready.session())
     codes = [q.ask(op="change", kind="tools", document={"tools": ["no such tool"]}, reason="")
