@@ -118,7 +118,7 @@ static char *cell(const json_t *v, enum column_kind kind)
         return x_strdup("?");
     for (char *from = out, *to = out;; from++, to++) {
         size_t unsafe = output_unsafe(from);
-        *to = unsafe > 0 && *from ? '?' : *from;
+        *to = unsafe > 0 && *from ? (char)'?' : *from;
         if (!*from)
             break;
         if (*to == '\n' || *to == '\t' || *to == '\r')

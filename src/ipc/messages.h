@@ -79,7 +79,7 @@ enum {
                            {"event":"message|delta|state","data":{...}}; ends when api forgets or the session
                            is removed */
     API_STREAM_CANCEL,  /* notice: body empty, subject = decimal id of the streaming call */
-    API_CHANGE_LIST,    /* subject "" | "pending"; after, limit -> 200 {"changes","truncated","next"?}: newest first */
+    API_CHANGE_LIST,    /* subject "" | "pending"; after, limit; newest first */
     API_CHANGE_GET,     /* subject = change id; includes "diff" (unified, readable) */
     API_CHANGE_SUBMIT,  /* body {"kind","agent","document","reason"} -> 202 change */
     API_CHANGE_APPROVE, /* subject; body {"comment"?} -> 200 change; idempotent */

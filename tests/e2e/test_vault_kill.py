@@ -138,6 +138,25 @@ def test_a_damaged_session_is_refused_by_name_and_the_others_work_on(tmp_path):
     v.stop()
 
 
+def test_a_log_that_was_cut_back_to_a_signed_checkpoint_is_refused_by_name(tmp_path):
+    v = Vault(tmp_path / "state").start().setup()
+    v.stop()
+    path = os.path.join(v.state, "audit.log")
+    shorter = open(path, "rb").read()
+    assert b'"type":"checkpoint"' in shorter.splitlines()[-1]
+    v.start()
+    v.agent()
+    v.stop()
+    whole = open(path, "rb").read()
+    open(path, "wb").write(shorter)
+    v.start(ready=False)
+    err = v.process.proc.communicate(timeout=20)[1].decode()
+    assert v.process.proc.returncode == 1 and "audit.log is refused: rolled-back" in err
+    open(path, "wb").write(whole)
+    v.start()
+    v.stop()
+
+
 def test_an_unfinished_creation_leaves_nothing(tmp_path):
     v = Vault(tmp_path / "state").start().setup()
     v.agent()
@@ -147,6 +166,6 @@ def test_an_unfinished_creation_leaves_nothing(tmp_path):
         db.execute("UPDATE sessions SET phase='creating'")
     db.close()
     v.start()
-    assert v.api("SESSION_LIST").body == {"sessions": []}
+    assert v.api("SESSION_LIST").body == {"sessions": [], "truncated": False}
     assert not os.path.exists(os.path.join(v.state, "sessions", session))
     v.stop()
