@@ -99,15 +99,6 @@ static int import(const char *images, const char *name, const char *source, stru
     return rc;
 }
 
-static int remove_image(const char *images, const char *name, struct err *e)
-{
-    CLEANUP_CLOSE int dir = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (!io_valid_name(name) || dir < 0 || faccessat(dir, name, F_OK, 0) < 0)
-        return err_set(e, ENOENT, "there is no image '%s'", name);
-    return io_remove_tree(dir, name, e);
-}
-
 int image_main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
@@ -128,7 +119,7 @@ int image_main(int argc, char **argv)
     else if (!strcmp(argv[1], "import") && argc == 4)
         rc = import(images, argv[2], argv[3], &e);
     else if (!strcmp(argv[1], "rm") && argc == 3)
-        rc = remove_image(images, argv[2], &e);
+        rc = image_remove(state, argv[2], &e);
     else {
         (void)fputs(help, stderr);
         return 2;

@@ -1,5 +1,6 @@
 #include "image/image.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,17 +41,23 @@ static bool is_static(const char *path)
     return true;
 }
 
-static const char *find_busybox(struct err *e)
+const char *image_find_busybox(const char *const *places, size_t n, struct err *e)
 {
-    for (size_t i = 0; i < ARRAY_LEN(busybox_places); i++)
-        if (is_static(busybox_places[i]))
-            return busybox_places[i];
+    for (size_t i = 0; i < n; i++)
+        if (is_static(places[i]))
+            return places[i];
     (void)err_set(e, ENOENT,
                   "the base image needs a static busybox (as root: apt-get install busybox-static)");
     return NULL;
 }
 
-/* What the image is made of: when this text changes, it is built anew. */
+/* What "base" is made of. */
+struct ingredients {
+    const char *busybox;
+    char agent[PATHS_MAX_LEN];
+    char stamp[STAMP_MAX]; /* the manifest: when this text changes, the image is built anew */
+};
+
 static int make_stamp(char *out, size_t cap, const char *busybox, const char *agent, struct err *e)
 {
     struct stat b, a;
@@ -154,74 +161,205 @@ static int fill(int root, const char *busybox, const char *agent, struct err *e)
     return 0;
 }
 
-int image_build_base(const char *state_dir, struct err *e)
+static int find_ingredients(struct ingredients *in, struct err *e)
 {
-    char images[PATHS_MAX_LEN], agent[PATHS_MAX_LEN], stamp[STAMP_MAX], fresh[64], old[64];
-    const char *busybox = find_busybox(e);
-    CLEANUP_FREE char *have = NULL;
-    CLEANUP_CLOSE int dir = -1;
-    CLEANUP_CLOSE int root = -1; /* released last is the lock, with `dir` */
-    mode_t mask;
-    int rc;
-
-    if (!busybox || paths_helper("ironclaw-agent", agent, sizeof(agent), e) < 0 ||
-        make_stamp(stamp, sizeof(stamp), busybox, agent, e) < 0)
+    in->busybox = image_find_busybox(busybox_places, ARRAY_LEN(busybox_places), e);
+    if (!in->busybox || paths_helper("ironclaw-agent", in->agent, sizeof(in->agent), e) < 0)
         return -1;
+    return make_stamp(in->stamp, sizeof(in->stamp), in->busybox, in->agent, e);
+}
+
+static bool is_current(int dir, const char *manifest, const struct ingredients *in)
+{
+    CLEANUP_FREE char *have = NULL;
+
+    return io_read_file(dir, manifest, STAMP_MAX, &have, NULL, NULL) == 0 && !strcmp(have, in->stamp);
+}
+
+/* <state>/images, made if missing. */
+static int open_images(const char *state_dir, struct err *e)
+{
+    char images[PATHS_MAX_LEN];
+    int dir;
+
     if (!io_format(images, sizeof(images), "%s/images", state_dir))
         return err_set(e, ENAMETOOLONG, "the path of the state directory is too long");
     dir = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0 && io_read_file(dir, "base/manifest.json", STAMP_MAX, &have, NULL, NULL) == 0 &&
-        !strcmp(have, stamp))
-        return 0;
-    if (dir < 0) {
+    if (dir < 0 && errno == ENOENT) {
         if (io_mkdirs(AT_FDCWD, state_dir, 0700, e) < 0 || io_mkdirs(AT_FDCWD, images, 0755, e) < 0)
             return -1;
         dir = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0)
-            return err_sys(e, errno, "cannot open %s", images);
     }
-    /* Two first runs at once: the second waits, then finds the image made. */
-    if (flock(dir, LOCK_EX) < 0)
-        return err_sys(e, errno, "cannot lock %s", images);
-    free(TAKE_PTR(have));
-    if (io_read_file(dir, "base/manifest.json", STAMP_MAX, &have, NULL, NULL) == 0 && !strcmp(have, stamp))
-        return 0;
-    (void)io_format(fresh, sizeof(fresh), ".base.%d", (int)getpid());
-    (void)io_format(old, sizeof(old), ".old.%d", (int)getpid());
-    mask = umask(022);
-    rc = io_remove_tree(dir, fresh, e);
-    if (rc == 0 && (mkdirat(dir, fresh, 0755) < 0 ||
-                    (root = openat(dir, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
-        rc = err_sys(e, errno, "cannot create %s/%s", images, fresh);
-    if (rc == 0)
-        rc = io_mkdirs(root, "rootfs", 0755, e);
-    if (rc == 0) {
-        CLEANUP_CLOSE int tree = openat(root, "rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        rc = tree < 0 ? err_sys(e, errno, "cannot open the new image") : fill(tree, busybox, agent, e);
-    }
-    if (rc == 0)
-        rc = io_replace_file(root, "manifest.json", stamp, strlen(stamp), 0644, e);
-    (void)umask(mask);
-    /* A running sandbox keeps the old tree: its mounts hold the inodes. */
-    if (rc == 0 && renameat(dir, "base", dir, old) < 0 && errno != ENOENT)
-        rc = err_sys(e, errno, "cannot replace the base image");
-    if (rc == 0 && renameat(dir, fresh, dir, "base") < 0 && errno != ENOTEMPTY && errno != EEXIST)
-        rc = err_sys(e, errno, "cannot put the base image in place");
-    (void)io_remove_tree(dir, old, NULL);
-    (void)io_remove_tree(dir, fresh, NULL);
-    return rc < 0 ? err_wrap(e, "image base") : 0;
+    return dir < 0 ? err_sys(e, errno, "cannot open %s", images) : dir;
 }
 
-int image_path(const char *state_dir, const char *name, char *out, size_t cap, struct err *e)
+/* Gives `name` another name that no sandbox starts from: ".old." and whatever is free. Who holds it, holds it
+ * on. */
+static int set_aside(int dir, const char *name, char *out, size_t cap, struct err *e)
 {
+    for (int i = 0; i < 1000; i++) {
+        if (!io_format(out, cap, ".old.%d.%d", (int)getpid(), i))
+            break;
+        if (renameat(dir, name, dir, out) == 0)
+            return 0;
+        if (errno != EEXIST && errno != ENOTEMPTY)
+            return err_sys(e, errno, "cannot set the image %s aside", name);
+    }
+    return err_set(e, EBUSY, "cannot set the image %s aside: too many replaced ones are still in use", name);
+}
+
+/* Removes what was set aside and is held by nobody any more: a sandbox that still ran on it has ended. */
+static void sweep_old(int dir)
+{
+    int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = again < 0 ? NULL : fdopendir(again);
+    const struct dirent *d;
+
+    if (!list && again >= 0)
+        (void)close(again);
+    while (list && (d = readdir(list))) {
+        CLEANUP_CLOSE int tree = -1;
+        if (strncmp(d->d_name, ".old.", 5) != 0)
+            continue;
+        tree = openat(dir, d->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (tree >= 0 && flock(tree, LOCK_EX | LOCK_NB) == 0)
+            (void)io_remove_tree(dir, d->d_name, NULL);
+    }
+    if (list)
+        (void)closedir(list);
+}
+
+/* Makes the tree as `fresh`, beside its place. */
+static int make_base(int dir, const char *fresh, const struct ingredients *in, struct err *e)
+{
+    CLEANUP_CLOSE int image = -1;
+    CLEANUP_CLOSE int tree = -1;
+
+    if (io_remove_tree(dir, fresh, e) < 0)
+        return -1;
+    if (mkdirat(dir, fresh, 0755) < 0 || (image = openat(dir, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return err_sys(e, errno, "cannot create %s", fresh);
+    if (io_mkdirs(image, "rootfs", 0755, e) < 0)
+        return -1;
+    tree = openat(image, "rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (tree < 0)
+        return err_sys(e, errno, "cannot open the new image");
+    if (fill(tree, in->busybox, in->agent, e) < 0)
+        return -1;
+    return io_replace_file(image, "manifest.json", in->stamp, strlen(in->stamp), 0644, e);
+}
+
+/* Builds under the lock of all images. Two first runs at once: the second waits, then finds the image made.
+ */
+static int build_base(const char *state_dir, const struct ingredients *in, struct err *e)
+{
+    CLEANUP_CLOSE int dir = open_images(state_dir, e); /* and with it, the lock */
+    char fresh[64], old[64];
+    mode_t mask;
+    int rc;
+
+    if (dir < 0)
+        return -1;
+    if (flock(dir, LOCK_EX) < 0)
+        return err_sys(e, errno, "cannot lock %s/images", state_dir);
+    if (!is_current(dir, "base/manifest.json", in)) {
+        (void)io_format(fresh, sizeof(fresh), ".base.%d", (int)getpid());
+        mask = umask(022);
+        rc = make_base(dir, fresh, in, e);
+        (void)umask(mask);
+        if (rc == 0 && faccessat(dir, "base", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            rc = set_aside(dir, "base", old, sizeof(old), e);
+        if (rc == 0 && renameat(dir, fresh, dir, "base") < 0)
+            rc = err_sys(e, errno, "cannot put the base image in place");
+        if (rc < 0) {
+            (void)io_remove_tree(dir, fresh, NULL);
+            return err_wrap(e, "image base");
+        }
+    }
+    sweep_old(dir);
+    return 0;
+}
+
+int image_build_base(const char *state_dir, struct err *e)
+{
+    struct ingredients in;
+
+    return find_ingredients(&in, e) < 0 ? -1 : build_base(state_dir, &in, e);
+}
+
+int image_remove(const char *state_dir, const char *name, struct err *e)
+{
+    CLEANUP_CLOSE int dir = open_images(state_dir, e);
+    CLEANUP_CLOSE int tree = -1;
+    char old[64];
+
+    if (dir < 0)
+        return -1;
+    if (!io_valid_name(name) || (tree = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return err_set(e, ENOENT, "there is no image '%s'", name);
+    if (flock(dir, LOCK_EX) < 0)
+        return err_sys(e, errno, "cannot lock %s/images", state_dir);
+    if (flock(tree, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK
+                   ? err_set(e, EBUSY, "the image '%s' is in use: a sandbox runs on it (stop it first)", name)
+                   : err_sys(e, errno, "cannot lock the image %s", name);
+    /* Whoever opened it before the rename waits for our lock, and then finds it empty. */
+    if (set_aside(dir, name, old, sizeof(old), e) < 0 || io_remove_tree(dir, old, e) < 0)
+        return -1;
+    sweep_old(dir);
+    return 0;
+}
+
+/* The image's directory under a shared lock, or -1 if there is none. */
+static int hold_image(const char *state_dir, const char *name)
+{
+    char path[PATHS_MAX_LEN];
+    CLEANUP_CLOSE int fd = -1;
+
+    if (!io_format(path, sizeof(path), "%s/images/%s", state_dir, name))
+        return -1;
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 || flock(fd, LOCK_SH) < 0 ? -1 : TAKE_FD(fd);
+}
+
+/* Held first, examined then: what is current under our lock stays whole for as long as we hold it. */
+static int hold_base(const char *state_dir, struct err *e)
+{
+    struct ingredients in;
+
+    if (find_ingredients(&in, e) < 0)
+        return -1;
+    for (int tries = 0; tries < 10; tries++) {
+        int fd = hold_image(state_dir, "base");
+        if (fd >= 0 && is_current(fd, "manifest.json", &in))
+            return fd;
+        if (fd >= 0)
+            (void)close(fd); /* or our own hold would keep the outdated tree */
+        if (build_base(state_dir, &in, e) < 0)
+            return -1;
+    }
+    return err_set(e, EBUSY, "the base image is being replaced again and again by another version");
+}
+
+int image_path(const char *state_dir, const char *name, char *out, size_t cap, int *hold, struct err *e)
+{
+    CLEANUP_CLOSE int fd = -1;
+
+    *hold = -1;
     if (!io_valid_name(name))
         return err_set(e, EINVAL, "'%s' is not an image name", name);
-    if (!strcmp(name, "base") && image_build_base(state_dir, e) < 0)
+    fd = !strcmp(name, "base") ? hold_base(state_dir, e) : hold_image(state_dir, name);
+    if (fd < 0 && !strcmp(name, "base"))
         return -1;
+    /* Not through the descriptor: it was opened in our mount namespace, and the sandbox takes its mounts from
+     * a copy of that. */
     if (!io_format(out, cap, "%s/images/%s/rootfs", state_dir, name))
         return err_set(e, ENAMETOOLONG, "the path of the image %s is too long", name);
-    if (access(out, F_OK) < 0)
-        return err_set(e, ENOENT, "there is no image '%s' (%s does not exist; see 'ironclaw image list')",
-                       name, out);
+    if (fd < 0 || faccessat(fd, "rootfs", F_OK, 0) < 0)
+        return err_set(
+            e, ENOENT,
+            "there is no image '%s' (%s/images/%s/rootfs does not exist; see 'ironclaw image list')", name,
+            state_dir, name);
+    *hold = TAKE_FD(fd);
     return 0;
 }

@@ -289,7 +289,7 @@ int main(void)
              : 0;
     launcher.on_exit = on_sandbox_exit;
     daemon_.on_stop = on_ctl_stop;
-    /* Eight descriptors per sandbox. */
+    /* Nine descriptors per sandbox. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);

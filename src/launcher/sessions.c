@@ -254,6 +254,8 @@ static void finish(struct launcher *l, struct launched *s, int status)
     drop_event(&s->grace);
     if (s->log_fd >= 0)
         (void)close(s->log_fd);
+    if (s->image >= 0)
+        (void)close(s->image);
     free(s->log);
     free(s->waiters);
     free(s);
@@ -316,6 +318,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     struct parsed p;
     char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], workspace[PATHS_MAX_LEN], id[96];
     CLEANUP_CLOSE int log_end = -1;
+    CLEANUP_CLOSE int image = -1;
     uint32_t uid = l->uid_base ? l->uid_base + uid_index : 0;
     const struct wall_ops *wall;
     int rc;
@@ -333,7 +336,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     }
     rc = wall->probe(e) ? 0 : -1;
     if (rc == 0)
-        rc = image_path(l->state_dir, p.image, rootfs, sizeof(rootfs), e);
+        rc = image_path(l->state_dir, p.image, rootfs, sizeof(rootfs), &image, e);
     if (rc == 0)
         rc = paths_helper("ironclaw-init", init, sizeof(init), e);
     if (rc == 0)
@@ -341,7 +344,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     if (rc == 0) {
         s = x_calloc(1, sizeof(*s));
         s->wall = wall;
-        s->log_fd = -1;
+        s->log_fd = s->image = -1;
         (void)io_format(s->session, sizeof(s->session), "%s", session);
         rc = open_log(s, &log_end, e);
     }
@@ -365,6 +368,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         free(s);
         return NULL;
     }
+    s->image = TAKE_FD(image);
     s->exited = event_new(l->base, s->sandbox.pidfd, EV_READ | EV_PERSIST, on_exited, s);
     s->output = event_new(l->base, s->log_fd, EV_READ | EV_PERSIST, on_output, s);
     s->grace = event_new(l->base, -1, 0, on_grace, s);

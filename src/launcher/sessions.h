@@ -16,6 +16,7 @@ struct launched {
     const struct wall_ops *wall;
     struct sandbox sandbox;
     struct event *exited, *output, *grace;
+    int image;  /* holds the image it runs on (image/image.h) */
     int log_fd; /* read end of the sandbox's stdout and stderr */
     char *log;  /* the last LOG_TAIL_MAX bytes at most; allocated on first output */
     size_t log_len;

@@ -23,8 +23,8 @@
 
 /*
  * Host uids of one-shot sandboxes: RUN_UID_BASE + our pid, so no two running at once share one. The range
- * 1879048192-2147483646 is left unassigned by systemd's UIDS-GIDS table; pid_max is at most 4194304 (proc(5)).
- * The control plane's uids (config/config.h, uid_base) lie elsewhere in it.
+ * 1879048192-2147483646 is left unassigned by systemd's UIDS-GIDS table; pid_max is at most 4194304
+ * (proc(5)). The control plane's uids (config/config.h, uid_base) lie elsewhere in it.
  */
 enum { RUN_UID_BASE = 2130706432 };
 
@@ -34,7 +34,8 @@ static int fail(const struct err *e, int status)
     return status;
 }
 
-static int resolve_rootfs(const struct run_options *o, char *out, size_t cap, struct err *e)
+/* *hold: what keeps the image whole while the sandbox runs (image.h); -1 for a directory of the user's. */
+static int resolve_rootfs(const struct run_options *o, char *out, size_t cap, int *hold, struct err *e)
 {
     char state[PATHS_MAX_LEN];
 
@@ -42,14 +43,24 @@ static int resolve_rootfs(const struct run_options *o, char *out, size_t cap, st
         struct stat st;
         if (stat(o->rootfs, &st) < 0 || !S_ISDIR(st.st_mode))
             return err_set(e, ENOTDIR, "--rootfs %s is not a directory", o->rootfs);
-        return io_format(out, cap, "%s", o->rootfs) ? 0 : err_set(e, ENAMETOOLONG, "--rootfs: the path is too long");
+        return io_format(out, cap, "%s", o->rootfs)
+                   ? 0
+                   : err_set(e, ENAMETOOLONG, "--rootfs: the path is too long");
     }
-    if (o->state_dir ? !io_format(state, sizeof(state), "%s", o->state_dir) : paths_state_dir(state, sizeof(state), e) < 0)
+    if (o->state_dir ? !io_format(state, sizeof(state), "%s", o->state_dir)
+                     : paths_state_dir(state, sizeof(state), e) < 0)
         return o->state_dir ? err_set(e, ENAMETOOLONG, "--state-dir: the path is too long") : -1;
-    return image_path(state, o->image, out, cap, e);
+    return image_path(state, o->image, out, cap, hold, e);
 }
 
-/* One line about what this host cannot give; a limit that was asked for is an error elsewhere. */
+/* Then what the host lacks may be an error, and is to be that one line alone: the warning waits until all
+ * stands. */
+static bool limit_asked(const struct cgroup_limits *l)
+{
+    return l->memory_asked || l->cpu_asked || l->pids_asked;
+}
+
+/* One line about what this host cannot give. */
 static void warn_shortfall(const struct wall_ops *wall)
 {
     char text[512];
@@ -83,7 +94,8 @@ static void print_launch_error(const struct sandbox *s)
     (void)fprintf(stderr, "ironclaw: %s\n", text + 1);
 }
 
-static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, const struct run_options *o, struct err *e)
+static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, const struct run_options *o,
+                       struct err *e)
 {
     struct sandbox s = SANDBOX_INIT;
     struct relay relay;
@@ -97,6 +109,8 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     memcpy(spec->stdio, relay.inside, sizeof(spec->stdio));
     if (wall->start(spec, &s, e) < 0)
         return -1;
+    if (limit_asked(&o->limits))
+        warn_shortfall(wall);
     deadline = o->timeout_ms ? io_monotonic_ns() + o->timeout_ms * 1000000U : 0;
     relay_started(&relay, s.terminal);
     timed_out = relay_run(&relay, &s, wall, signals, deadline);
@@ -113,7 +127,9 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     if (timed_out)
         (void)fprintf(stderr, "ironclaw: killed: still running after --timeout\n");
     else if (stats.oom_kills > 0)
-        (void)fprintf(stderr, "ironclaw: the memory limit was reached and %llu process(es) were killed (--memory)\n", (unsigned long long)stats.oom_kills);
+        (void)fprintf(stderr,
+                      "ironclaw: the memory limit was reached and %llu process(es) were killed (--memory)\n",
+                      (unsigned long long)stats.oom_kills);
     if (WIFSIGNALED(status))
         return 128 + WTERMSIG(status);
     return WEXITSTATUS(status);
@@ -126,6 +142,7 @@ int run_main(int argc, char **argv)
     struct sandbox_spec spec = {0};
     const struct wall_ops *wall;
     char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], id[64], workspace[PATH_MAX];
+    CLEANUP_CLOSE int hold = -1;
     int rc = run_parse(argc, argv, &o, &e);
 
     if (rc != 0)
@@ -135,13 +152,15 @@ int run_main(int argc, char **argv)
         (void)err_set(&e, EINVAL, "there is no wall '%s' (see 'ironclaw doctor')", o.wall);
         return fail(&e, RUN_USAGE);
     }
-    if (!wall->probe(&e) || resolve_rootfs(&o, rootfs, sizeof(rootfs), &e) < 0 || paths_helper("ironclaw-init", init, sizeof(init), &e) < 0)
+    if (!wall->probe(&e) || resolve_rootfs(&o, rootfs, sizeof(rootfs), &hold, &e) < 0 ||
+        paths_helper("ironclaw-init", init, sizeof(init), &e) < 0)
         return fail(&e, RUN_CANNOT_LAUNCH);
     if (o.workspace && !realpath(o.workspace, workspace)) {
         (void)err_sys(&e, errno, "cannot open --workspace %s", o.workspace);
         return fail(&e, RUN_CANNOT_LAUNCH);
     }
-    warn_shortfall(wall);
+    if (!limit_asked(&o.limits))
+        warn_shortfall(wall);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)io_format(id, sizeof(id), "run-%d", (int)getpid());
     spec.id = id;

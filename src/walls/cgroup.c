@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "walls/cgroup_parse.h"
 
 #define PARENT    "ironclaw"      /* our directory; one child per sandbox */
 #define SELF_LEAF "ironclaw.self" /* where we move to when v2 forbids processes beside children */
@@ -29,70 +30,14 @@ static struct {
     char why[256];
 } host;
 
-static bool has_word(const char *list, const char *word, const char *separators)
-{
-    CLEANUP_FREE char *copy = x_strdup(list);
-    char *save = NULL;
-
-    for (char *w = strtok_r(copy, separators, &save); w; w = strtok_r(NULL, separators, &save))
-        if (!strcmp(w, word))
-            return true;
-    return false;
-}
-
-/* Our own path in the hierarchy of `controller` ("" for v2), from the text of /proc/self/cgroup
- * ("id:controllers:path" lines). */
-static bool own_path(const char *text, const char *controller, char *out, size_t cap)
-{
-    CLEANUP_FREE char *copy = x_strdup(text);
-    char *save = NULL;
-
-    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        char *names = strchr(line, ':');
-        char *path = names ? strchr(names + 1, ':') : NULL;
-        if (!path)
-            continue;
-        *path++ = 0;
-        names++;
-        if (*controller ? has_word(names, controller, ",") : !*names)
-            return io_format(out, cap, "%s", strcmp(path, "/") ? path : "");
-    }
-    return false;
-}
-
-/*
- * Mount point of a v1 controller (or of cgroup2 when controller is ""), from /proc/self/mountinfo
- * (proc_pid_mountinfo(5)): "36 35 0:30 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory". Lines
- * of other file systems are passed over by one search: this runs at every start, on hosts with thousands of
- * mounts.
- */
-static bool mount_point(const char *mountinfo, const char *controller, char *out, size_t cap)
-{
-    const char *kind = *controller ? " - cgroup " : " - cgroup2 ";
-
-    for (const char *at = strstr(mountinfo, kind); at; at = strstr(at + 1, kind)) {
-        const char *line = at, *end = strchrnul(at, '\n');
-        char fields[512], point[256];
-        while (line > mountinfo && line[-1] != '\n')
-            line--;
-        if (!io_format(fields, sizeof(fields), "%.*s", (int)(end - at), at) ||
-            sscanf(line, "%*s %*s %*s %*s %255s", point) != 1) /* NOLINT(cert-err34-c): text, no number */
-            continue;
-        /* The last word lists the controllers of a v1 mount. */
-        if (!*controller || has_word(strrchr(fields, ' ') + 1, controller, ","))
-            return io_format(out, cap, "%s", point);
-    }
-    return false;
-}
-
 static bool v2_has_controllers(const char *dir)
 {
     char path[CGROUP_PATH_MAX];
     CLEANUP_FREE char *list = NULL;
 
     return io_format(path, sizeof(path), "%s/cgroup.controllers", dir) &&
-           io_read_file(AT_FDCWD, path, 4096, &list, NULL, NULL) == 0 && has_word(list, "memory", " \n") &&
-           has_word(list, "pids", " \n");
+           io_read_file(AT_FDCWD, path, 4096, &list, NULL, NULL) == 0 &&
+           cgroup_has_word(list, "memory", " \n") && cgroup_has_word(list, "pids", " \n");
 }
 
 static int knob(const char *dir, const char *name, const char *value)
@@ -172,8 +117,8 @@ static void resolve(void)
         (void)io_format(host.why, sizeof(host.why), "/proc is not mounted");
         return;
     }
-    if (mount_point(mounts, "", mount, sizeof(mount)) && v2_has_controllers(mount) &&
-        own_path(own, "", path, sizeof(path))) {
+    if (cgroup_mount_point(mounts, "", mount, sizeof(mount)) && v2_has_controllers(mount) &&
+        cgroup_own_path(own, "", path, sizeof(path))) {
         host.v2 = true;
         if (!v2_base(mount, path))
             (void)io_format(host.why, sizeof(host.why),
@@ -184,8 +129,8 @@ static void resolve(void)
     }
     for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
         char dir[CGROUP_PATH_MAX];
-        if (!mount_point(mounts, controllers[i], mount, sizeof(mount)) ||
-            !own_path(own, controllers[i], path, sizeof(path))) {
+        if (!cgroup_mount_point(mounts, controllers[i], mount, sizeof(mount)) ||
+            !cgroup_own_path(own, controllers[i], path, sizeof(path))) {
             (void)io_format(host.why, sizeof(host.why), "the %s cgroup controller is not mounted",
                             controllers[i]);
             continue;

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/landlock.h"
+#include "image/image.h"
 #include "run/run.h"
 
 /* Runs `body` in a child; its return value is the child's verdict. */
@@ -141,6 +142,22 @@ static void cpus_are_thousandths(void **state)
         assert_int_equal(parse("--cpus", bad[i], &o), -1);
 }
 
+static void only_a_static_busybox_will_do(void **state)
+{
+    static const char *const none[] = {"/nonexistent/busybox", "/etc/passwd", "/usr", "/dev/null"};
+    static const char *const dynamic[] = {"/proc/self/exe"};
+    const char *const mixed[] = {"/nonexistent/busybox", "/proc/self/exe", "/bin/busybox"};
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_null(image_find_busybox(none, ARRAY_LEN(none), &e));
+    assert_int_equal(e.code, ENOENT);
+    assert_non_null(strstr(e.text, "apt-get install busybox-static"));
+    assert_null(image_find_busybox(dynamic, 1, &e)); /* this test is linked with shared libraries */
+    assert_null(image_find_busybox(none, 0, &e));
+    assert_ptr_equal(image_find_busybox(mixed, ARRAY_LEN(mixed), &e), mixed[2]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +165,7 @@ int main(void)
         cmocka_unit_test(dropped_capabilities_are_gone_from_every_set),
         cmocka_unit_test(durations_have_a_unit_and_are_not_zero),
         cmocka_unit_test(cpus_are_thousandths),
+        cmocka_unit_test(only_a_static_busybox_will_do),
     };
 
     return cmocka_run_group_tests_name("walls", tests, NULL, NULL);
