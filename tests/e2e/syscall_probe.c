@@ -4,12 +4,15 @@
  *     syscall_probe all            every number from 0 to 1023: "NUMBER refused|missing|reached|killed"
  *     syscall_probe call N A B C   one call with these arguments (any base): "ok", an errno number, or
  * "killed SIGNAL" syscall_probe int80 | x32    getpid through another entry
+ *     syscall_probe landlock       how many domains of its own it can stack: a number, or "missing"
  */
 #include <errno.h>
+#include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -87,6 +90,21 @@ static void other_entry(int x32)
     report(status);
 }
 
+/* How many more Landlock domains the kernel stacks upon the one we are in. */
+static void landlock_layers(void)
+{
+    struct landlock_ruleset_attr attr = {.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_SOCK};
+    int layers = 0, fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    while (fd >= 0 && layers < 1000 && syscall(SYS_landlock_restrict_self, fd, 0) == 0)
+        layers++;
+    if (fd < 0)
+        (void)printf("missing\n");
+    else
+        (void)printf("%d\n", layers);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long a[6] = {0};
@@ -94,6 +112,8 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IONBF, 0);
     if (argc == 2 && !strcmp(argv[1], "all"))
         try_all();
+    else if (argc == 2 && !strcmp(argv[1], "landlock"))
+        landlock_layers();
     else if (argc == 2)
         other_entry(!strcmp(argv[1], "x32"));
     for (int i = 3; i < argc && i < 9; i++)

@@ -84,6 +84,19 @@ def test_the_old_root_is_gone(box):
     assert sorted(box.sh("ls -A /..").split()) == sorted(box.sh("ls -A /").split())
 
 
+def test_every_mount_but_the_writable_ones_is_read_only_and_none_gives_rights(box):
+    mounts = {m[4]: set(m[5].split(",")) for m in (line.split() for line in box.sh("cat /proc/self/mountinfo").splitlines())}
+    assert {"/", "/usr", "/etc", "/proc", "/workspace", "/tmp"} <= set(mounts)
+    writable = {target for target, options in mounts.items() if "rw" in options}
+    allowed = {"/workspace", "/tmp", "/dev/shm", "/dev/pts", "/proc"} | {t for t in mounts if re.match("/dev/[^/]+$|/proc/[^/]+$", t)}
+    assert "ro" in mounts["/"]
+    assert writable <= allowed, writable - allowed
+    for target, options in mounts.items():
+        assert "nosuid" in options, target
+        # a device is what it is for in /dev, and the null device is what covers a file of /proc
+        assert "nodev" in options or target.startswith(("/dev/", "/proc/")), target
+
+
 def test_dev_holds_exactly_the_harmless_devices(box):
     assert box.sh("ls -A /dev").split() == sorted(
         "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split())
