@@ -69,8 +69,8 @@ def test_an_agent_does_not_exist_until_somebody_approves_it(plane):
 
 def test_the_agent_works_in_its_workspace_and_answers(plane, coder):
     assert plane.ask(coder, "hello").endswith("You said: hello")
-    answer = plane.ask(coder, "run: echo sealed > /workspace/plan; cat /workspace/plan; id -u; hostname")
-    assert "sealed\n1000\n" in answer and os.uname().nodename not in answer
+    answer = plane.ask(coder, "run: echo sealed > /workspace/plan; cat /workspace/plan; id -u; readlink /proc/self/ns/uts")
+    assert "sealed\n1000\nuts:[" in answer and os.readlink("/proc/self/ns/uts") not in answer
     assert "sealed" in plane.ask(coder, "read: /workspace/plan")
 
 
