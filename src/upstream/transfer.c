@@ -4,8 +4,9 @@
  *     asked for the key -> handed to libcurl -> head, data, end to the model proxy
  *
  * The request is built from the allowlisted parts only. The body is read from the sealed memfd as libcurl
- * wants it. Whatever comes back passes the redactor, which knows every key this process knows. Callbacks of
- * libcurl never free a transfer; that happens from our own events.
+ * wants it. Whatever comes back passes the redactor, which knows every key this process knows; a stream of
+ * events passes the one that looks at events first. Callbacks of libcurl never free a transfer; that happens
+ * from our own events.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,9 +39,11 @@ struct transfer {
     CURL *easy;
     struct curl_slist *headers;
     struct redactor redactor;
+    struct redact_events events;
     char error[CURL_ERROR_SIZE];
     char answer_type[128], answer_extra[512];
     bool head_sent, compressed, refused_address;
+    bool streams_events; /* the answer is text/event-stream */
     bool paused_by_proxy, paused_by_backlog;
 };
 
@@ -117,6 +120,7 @@ static void reply_head(struct transfer *t, long status)
     redact_text(t, t->answer_type, type, sizeof(type));
     redact_text(t, t->answer_extra, extra, sizeof(extra));
     t->head_sent = true;
+    t->streams_events = !strncasecmp(t->answer_type, "text/event-stream", strlen("text/event-stream"));
     wire_put_u8(&o, 'H');
     wire_put_u32(&o, (uint32_t)status);
     wire_put_str(&o, type);
@@ -144,6 +148,7 @@ static void transfer_free(struct transfer *t)
     for (struct curl_slist *h = t->headers; h; h = h->next)
         explicit_bzero(h->data, strlen(h->data)); /* one of them carries the key */
     curl_slist_free_all(t->headers);
+    redact_events_free(&t->events);
     redactor_free(&t->redactor);
     if (t->body_fd >= 0)
         (void)close(t->body_fd);
@@ -253,7 +258,10 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
             (void)event_add(t->u->drained, &soon);
         return CURL_WRITEFUNC_PAUSE;
     }
-    redactor_feed(&t->redactor, data, size * n, reply_data, t);
+    if (t->streams_events)
+        redact_events_feed(&t->events, data, size * n);
+    else
+        redactor_feed(&t->redactor, data, size * n, reply_data, t);
     return size * n;
 }
 
@@ -442,6 +450,7 @@ bool transfer_request(void *ctx, const struct link_req *req, struct wire_in *in)
     u->ntransfers++;
     u->busy = true;
     redactor_init(&t->redactor);
+    redact_events_init(&t->events, &t->redactor, EVENT_BYTES_MAX, reply_data, t);
     wire_get_str(in, t->provider, sizeof(t->provider));
     wire_get_str(in, method, sizeof(method));
     wire_get_str(in, path, sizeof(path));
@@ -470,8 +479,8 @@ static void on_finished(struct transfer *t, CURLcode code)
 {
     char text[ERR_TEXT_MAX];
 
+    redact_events_end(&t->events); /* flushes the byte redactor too */
     if (code == CURLE_OK) {
-        redactor_flush(&t->redactor, reply_data, t);
         reply_end(t, 0, "");
     } else {
         if (t->compressed)
@@ -486,7 +495,6 @@ static void on_finished(struct transfer *t, CURLcode code)
             (void)snprintf(text, sizeof(text), "cannot get an answer from provider %s: %s", t->provider,
                            *t->error ? t->error : curl_easy_strerror(code));
         log_warn("%s", text);
-        redactor_flush(&t->redactor, reply_data, t);
         reply_end(t, EIO, text);
     }
     transfer_free(t);

@@ -10,6 +10,7 @@
 
 #include "proc/daemon.h"
 #include "upstream/redact.h"
+#include "upstream/redact_events.h"
 
 enum {
     KEY_KEPT_S = 60,

@@ -346,6 +346,43 @@ def test_the_key_is_redacted_from_answers_in_any_spelling_and_any_cut(anthropic,
     assert body.startswith(b"before ") and body.endswith(b" after")
 
 
+def block(text):
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+
+def choice(text):
+    return {"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+
+
+@pytest.mark.parametrize("kind,target,key,piece,closing,text_of", [
+    ("anthropic", "/v1/messages", KEY, block, {"type": "content_block_stop", "index": 0},
+     lambda e: e.get("delta", {}).get("text", "")),
+    ("openai", "/v1/chat/completions", OPENAI_KEY, choice,
+     {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+     lambda e: e["choices"][0]["delta"].get("content", "")),
+])
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_a_key_said_piece_by_piece_is_redacted_and_nothing_else_is_lost(ca, world, kind, target, key, piece, closing,
+                                                                       text_of, size):
+    said = "my key is %s, not %s nor %s; yes" % (key, key[:-1], key[:9])
+    provider = Provider(ca)
+
+    def behave(c, r):
+        stream_head(c)
+        for at in range(0, len(said), size):
+            chunk(c, "data: %s\n\n" % json.dumps(piece(said[at:at + size])))
+        chunk(c, "data: %s\n\n" % json.dumps(closing))
+        chunk(c, "")
+
+    provider.behave = behave
+    w = world({kind: {"kind": kind, "url": provider.url}})
+    r, body = post(w.session(kind), target)
+    assert r.status == 200
+    events = [json.loads(e[len("data: "):]) for e in body.decode().split("\n\n") if e]
+    assert "".join(text_of(e) for e in events) == said.replace(key, "[redacted]")
+    assert events[-1] == closing, "what was held back comes before the event that ends the text"
+
+
 def test_the_key_is_redacted_from_error_answers_and_headers(anthropic):
     provider, w = anthropic
     provider.behave = lambda c, r: reply(c, '{"error":"bad key %s"}' % KEY, "401 Unauthorized",
