@@ -1,7 +1,11 @@
 """What a program inside a sandbox can see and reach: nothing but what it was given."""
 import os
 import re
+import shutil
 import socket
+import subprocess
+
+import pytest
 
 NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
 
@@ -97,6 +101,18 @@ def test_every_mount_but_the_writable_ones_is_read_only_and_none_gives_rights(bo
         assert "nodev" in options or target.startswith(("/dev/", "/proc/")), target
 
 
+def test_what_is_mounted_on_a_host_that_shares_its_mounts_does_not_get_inside_or_out(root_box):
+    root_box.sh("true")
+    line = " ".join(root_box.argv("--", "cat", "/proc/self/mountinfo"))
+    done = subprocess.run(["unshare", "-m", "--propagation", "shared", "sh", "-c", "cat /proc/self/mountinfo >&2; %s; cat /proc/self/mountinfo >&2" % line],
+                          capture_output=True, text=True, timeout=60, **root_box.options())
+    assert done.returncode == 0 and "shared:" in done.stderr
+    assert " /workspace " in done.stdout
+    assert "shared:" not in done.stdout and "master:" not in done.stdout
+    host = done.stderr.splitlines()
+    assert host[:len(host) // 2] == host[len(host) // 2:]
+
+
 def test_dev_holds_exactly_the_harmless_devices(box):
     assert box.sh("ls -A /dev").split() == sorted(
         "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split())
@@ -176,3 +192,36 @@ def test_a_sandbox_inside_a_sandbox_is_refused_with_one_sentence(box):
     assert done.returncode == 125
     inner = [line for line in done.stderr.splitlines() if not line.startswith("ironclaw: warning:")]
     assert len(inner) == 1 and inner[0].startswith("ironclaw: "), done.stderr
+
+
+def inside_bwrap(box, outer, *words):
+    if not shutil.which("bwrap"):
+        pytest.skip("bubblewrap is not installed")
+    help_text = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, timeout=30).stdout
+    if "--disable-userns" in outer and "--disable-userns" not in help_text:
+        pytest.skip("this bubblewrap has no --disable-userns (0.8.0)")
+    return subprocess.run(["bwrap", *outer, "--dev-bind", "/", "/", *box.argv(*words)], capture_output=True, text=True, timeout=60, **box.options())
+
+
+def test_inside_a_sandbox_of_bubblewrap_the_wall_is_as_high(rootless_box):
+    done = inside_bwrap(rootless_box, ["--unshare-user"], "--", "sh", "-c", "id -u; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ls /sys 2>&1")
+    assert done.returncode in (0, 1), done
+    uid, *status, sys = done.stdout.splitlines()
+    assert uid == "1000" and "No such file" in sys
+    assert [line.split() for line in status] == [[k + ":", "0" * 16] for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] + [
+        ["NoNewPrivs:", "1"], ["Seccomp:", "2"]]
+
+
+def test_an_outer_sandbox_that_forbids_user_namespaces_is_named(rootless_box):
+    done = inside_bwrap(rootless_box, ["--unshare-user", "--disable-userns"], "--", "true")
+    assert done.returncode == 125
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("ironclaw: warning:")]
+    assert len(errors) == 1 and errors[0].startswith("ironclaw: container: cannot create the namespaces"), done.stderr
+    assert "outer" in errors[0] and "user.max_" in errors[0]
+
+
+def test_root_of_an_outer_sandbox_without_uids_to_give_is_told_so(root_box):
+    done = inside_bwrap(root_box, ["--unshare-user"], "--", "true")
+    assert done.returncode == 125
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ironclaw: container: an outer container or sandbox maps no uid"), done.stderr

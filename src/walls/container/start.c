@@ -6,6 +6,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -184,6 +185,25 @@ static void destroy(struct sandbox *s, int *status)
     cgroup_destroy(&s->cgroup);
 }
 
+/* Does our user namespace have this uid? Only asked when something failed: the initial one has them all. */
+static bool is_mapped(uint32_t uid)
+{
+    CLEANUP_FREE char *map = NULL;
+    char *save = NULL;
+
+    if (io_read_file(AT_FDCWD, "/proc/self/uid_map", 1 << 14, &map, NULL, NULL) < 0)
+        return true;
+    for (char *line = strtok_r(map, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *rest;
+        unsigned long long first = strtoull(line, &rest, 10), count;
+        (void)strtoull(rest, &rest, 10);
+        count = strtoull(rest, NULL, 10);
+        if (uid >= first && uid - first < count)
+            return true;
+    }
+    return false;
+}
+
 static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
 {
     bool rootless = is_rootless();
@@ -210,13 +230,19 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
         destroy(s, NULL);
         return err_sys(e, code, "container: cannot create the namespaces%s",
                        code == EPERM ? " (an outer container or sandbox forbids them; run 'ironclaw doctor')"
-                       : code == ENOSPC ? " (too many; raise the sysctls below user.max_*_namespaces)"
+                       : code == ENOSPC ? " (an outer sandbox forbids them, or there are too many: see the "
+                                          "sysctls user.max_*_namespaces)"
                                         : "");
     }
     cgroup_close(&s->cgroup);
     close_fd(&child_control);
     if (await_ready(s, e) < 0) {
         destroy(s, NULL);
+        if (!rootless && !is_mapped(spec->uid))
+            (void)err_set(e, EPERM,
+                          "an outer container or sandbox maps no uid %u, which the sandbox is to run under "
+                          "(give the outer one a range of uids, or start as an ordinary user)",
+                          spec->uid);
         return err_wrap(e, "container");
     }
     return 0;
