@@ -1,8 +1,8 @@
 /*
  * wall.h - one way to isolate a sandbox, behind one small interface.
  *
- * Data flows one way: policy -> struct sandbox_spec -> wall -> processes. A wall knows nothing of HTTP, agents or keys.
- * Callers choose a wall from the table by name and never switch on its kind.
+ * Data flows one way: policy -> struct sandbox_spec -> wall -> processes. A wall knows nothing of HTTP,
+ * agents or keys. Callers choose a wall from the table by name and never switch on its kind.
  */
 #pragma once
 #include <stdbool.h>
@@ -29,47 +29,54 @@ struct sandbox_mount {
 };
 
 struct sandbox_spec {
-    const char *id;          /* io_valid_name(); names the cgroup and the host name inside */
-    const char *rootfs;      /* host directory that becomes the read-only root */
-    const char *init;        /* host path of the static ironclaw-init */
-    const char *workspace;   /* host directory for /workspace; NULL: a private tmpfs that ends with the sandbox */
-    char *const *argv;       /* NULL-terminated */
-    char *const *envp;       /* NULL-terminated; nothing else reaches the workload */
+    const char *id;     /* io_valid_name(); names the cgroup and the host name inside */
+    const char *rootfs; /* host directory that becomes the read-only root */
+    const char *init;   /* host path of the static ironclaw-init */
+    const char
+        *workspace;    /* host directory for /workspace; NULL: a private tmpfs that ends with the sandbox */
+    char *const *argv; /* NULL-terminated */
+    char *const *envp; /* NULL-terminated; nothing else reaches the workload */
     struct sandbox_mount mounts[SANDBOX_MOUNTS_MAX];
     size_t nmounts;
     struct cgroup_limits limits;
-    uint32_t uid;            /* host uid and gid when started by root: unprivileged, used by no one else. Ignored rootless */
-    int stdio[3];            /* descriptors for 0, 1, 2; -1 for /dev/null. Borrowed */
-    bool terminal;           /* give the workload a pseudo-terminal of its own; stdio[] is not used then */
-    bool ports;              /* create the port listeners and hand them out */
+    uint32_t
+        uid; /* host uid and gid when started by root: unprivileged, used by no one else. Ignored rootless */
+    int stdio[3];  /* descriptors for 0, 1, 2; -1 for /dev/null. Borrowed */
+    bool terminal; /* give the workload a pseudo-terminal of its own; stdio[] is not used then */
+    bool ports;    /* create the port listeners and hand them out */
 };
 
 /* A started sandbox. Everything is -1 / 0 before start. */
 struct sandbox {
-    pid_t pid;                /* of its init, in the caller's pid namespace; the caller reaps it */
+    pid_t pid; /* of its init, in the caller's pid namespace; the caller reaps it */
     int pidfd;
-    int control;              /* SOCK_SEQPACKET to init: closing it ends the sandbox; readable: a launch error */
-    int terminal;             /* pty master when spec.terminal */
+    int control;  /* SOCK_SEQPACKET to init: closing it ends the sandbox; readable: a launch error */
+    int terminal; /* pty master when spec.terminal */
     int ports[SANDBOX_PORTS]; /* listening sockets when spec.ports */
     struct cgroup cgroup;
 };
 
-#define SANDBOX_INIT {0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT}
+#define SANDBOX_INIT                                                                                         \
+    {                                                                                                        \
+        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT                                                         \
+    }
 
 struct wall_ops {
     const char *name;
     int strength; /* policy order: a minimum wall means at least this strength (docs/threat-model.md) */
 
-    /* Can this host do it? Returns true, or false with the missing fact and its remedy in e. Cheap enough for every start. */
+    /* Can this host do it? Returns true, or false with the missing fact and its remedy in e. Cheap enough for
+     * every start. */
     bool (*probe)(struct err *e);
 
-    /* What this host cannot give of what the wall offers (rootless without delegation, say), as one line; "" if nothing. */
+    /* What this host cannot give of what the wall offers (rootless without delegation, say), as one line; ""
+     * if nothing. */
     void (*shortfall)(char *text, size_t cap);
 
     /*
-     * Builds the sandbox and starts the workload. Returns once all walls stand and untrusted code may run, or -1 with
-     * e and nothing left behind. A workload that cannot be executed is not an error here: it exits 126 or 127 and its
-     * message can be read from sandbox.control.
+     * Builds the sandbox and starts the workload. Returns once all walls stand and untrusted code may run, or
+     * -1 with e and nothing left behind. A workload that cannot be executed is not an error here: it exits
+     * 126 or 127 and its message can be read from sandbox.control.
      */
     int (*start)(const struct sandbox_spec *spec, struct sandbox *s, struct err *e);
 
@@ -79,7 +86,8 @@ struct wall_ops {
     /* Memory and cpu in use; zeros where the host does not account. */
     void (*stats)(const struct sandbox *s, struct cgroup_stats *out);
 
-    /* Kills whatever is left, reaps init, removes cgroups, closes descriptors. *status (may be NULL) gets the wait status. Idempotent. */
+    /* Kills whatever is left, reaps init, removes cgroups, closes descriptors. *status (may be NULL) gets the
+     * wait status. Idempotent. */
     void (*destroy)(struct sandbox *s, int *status);
 
     /* Removes what sandboxes of dead owners left behind (SIGKILL, power loss). Safe while others run. */
