@@ -156,11 +156,12 @@ int main(int argc, char **argv)
     if (signals < 0) {
         (void)err_sys(&e, errno, "init cannot receive signals");
     } else if (restrict_self(argv + 3, nwritable, &e) == 0 && seccomp_install(&e) == 0) {
+        /* Before the workload exists: what it may have to say comes after this, never in its place. */
+        report(CONTROL_READY, "");
         pid = fork();
         if (pid == 0)
             workload(argv[1][0] == 't', argv + 3 + nwritable);
         if (pid > 0) {
-            report(CONTROL_READY, "");
             /* Our copies of the workload's descriptors would keep its pipes open after it ended. */
             for (int fd = 0; fd < 3; fd++)
                 (void)close(fd);
