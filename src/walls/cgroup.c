@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -77,17 +77,12 @@ static void move_processes(const char *dir, const char *leaf)
         (void)knob(leaf, "cgroup.procs", pid);
 }
 
-/* Finds a v2 directory below which groups with controllers can be made: the top of the hierarchy for root,
- * else our own group when it was delegated, after moving what is in it into a leaf ("no internal processes",
- * Documentation/admin-guide/cgroup-v2.rst). */
-static bool v2_base(const char *mount, const char *own)
+/* Uses our own group, after moving what is in it into a leaf ("no internal processes", cgroup-v2.rst). */
+static bool v2_use_own(const char *dir)
 {
-    char dir[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
+    char leaf[CGROUP_PATH_MAX];
 
-    if (io_format(dir, sizeof(dir), "%s/%s", mount, PARENT) && (mkdir(dir, 0755) == 0 || errno == EEXIST) &&
-        v2_delegate(mount) && v2_delegate(dir))
-        return io_format(host.base[0], sizeof(host.base[0]), "%s", mount);
-    if (!io_format(dir, sizeof(dir), "%s%s", mount, own) || !v2_has_controllers(dir))
+    if (!v2_has_controllers(dir))
         return false;
     if (!v2_delegate(dir)) {
         if (!io_format(leaf, sizeof(leaf), "%s/%s", dir, SELF_LEAF) ||
@@ -101,6 +96,30 @@ static bool v2_base(const char *mount, const char *own)
         !v2_delegate(leaf))
         return false;
     return io_format(host.base[0], sizeof(host.base[0]), "%s", dir);
+}
+
+/*
+ * Finds a v2 directory below which groups with controllers can be made. A group that systemd delegated to us
+ * comes first (it says so in an extended attribute, systemd.resource-control(5) "Delegate="): the rest of the
+ * tree is then systemd's. Else the top of the hierarchy for root, else our own group.
+ */
+static bool v2_base(const char *mount, char *own)
+{
+    static const char leaf[] = "/" SELF_LEAF;
+    char dir[CGROUP_PATH_MAX], top[CGROUP_PATH_MAX], mark[8];
+    size_t len = strlen(own);
+
+    /* An earlier one of us moved our parent, and so us, into the leaf. */
+    if (len >= sizeof(leaf) - 1 && !strcmp(own + len - (sizeof(leaf) - 1), leaf))
+        own[len - (sizeof(leaf) - 1)] = 0;
+    if (!io_format(dir, sizeof(dir), "%s%s", mount, own) ||
+        !io_format(top, sizeof(top), "%s/%s", mount, PARENT))
+        return false;
+    if (getxattr(dir, "trusted.delegate", mark, sizeof(mark)) > 0 && v2_use_own(dir))
+        return true;
+    if ((mkdir(top, 0755) == 0 || errno == EEXIST) && v2_delegate(mount) && v2_delegate(top))
+        return io_format(host.base[0], sizeof(host.base[0]), "%s", mount);
+    return v2_use_own(dir);
 }
 
 static void resolve(void)

@@ -59,6 +59,21 @@ $busybox chown -R 65534:65534 /sys/fs/cgroup/delegated
 out=$(echo $BASHPID >/sys/fs/cgroup/delegated/cgroup.procs; as_nobody $ironclaw run --memory 32M --pids 16 --cpus 1 -- echo limited 2>&1)
 expect "with a delegated cgroup it enforces them" '^limited$' "$out"
 
+out=$(echo $BASHPID >/sys/fs/cgroup/delegated/ironclaw.self/cgroup.procs; as_nobody $ironclaw run --memory 32M -- echo again 2>&1)
+expect "a second time as well" '^again$' "$out"
+expect "without nesting deeper" '^1$' "$(find /sys/fs/cgroup/delegated -name ironclaw.self | wc -l)"
+
+# A group that systemd delegated to root's own service.
+$busybox mkdir -p /sys/fs/cgroup/service
+setfattr -n trusted.delegate -v 1 /sys/fs/cgroup/service 2>/dev/null
+(echo $BASHPID >/sys/fs/cgroup/service/cgroup.procs; exec $ironclaw run --memory 32M -- sh -c 'read x; exit 0' <$mkfifo) &
+run=$!
+exec 9>$mkfifo
+for _ in $(seq 100); do group=$(find /sys/fs/cgroup/service -name 'run-*' | head -n 1); [ -n "$group" ] && break; sleep 0.1; done
+expect "a delegated service keeps its sandboxes below its own group" '/sys/fs/cgroup/service/ironclaw/run-' "$group"
+exec 9>&-
+wait $run
+
 echo "-- the demo"
 out=$(bash /ironclaw/demo/demo.sh 2>&1)
 status "the demo passes" 0 $? "$(grep -E 'FAIL|passed' <<<"$out")"

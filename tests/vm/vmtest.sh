@@ -23,7 +23,7 @@ fi
 rm -rf tree
 mkdir -p tree/{bin,dev,proc,sys,tmp,run,etc,root,var/lib,usr/bin,lib64}
 ln -s /bin tree/sbin
-programs=(bash cat chmod cp date dirname find grep head id kill ls mkdir mktemp mount mv ps pgrep readlink rm sed seq setpriv sleep sort stat tail
+programs=(bash cat chmod cp date dirname find grep head id kill ls mkdir mktemp mount mv ps pgrep readlink rm sed seq setfattr setpriv sleep sort stat tail
     timeout touch tr umount uname wc xargs env true false nproc)
 copy_libs() {
     ldd "$1" 2>/dev/null | grep -oE '/[^ ]+' | while read -r lib; do
