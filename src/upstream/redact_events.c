@@ -143,9 +143,9 @@ static void hold(struct redact_events *e, const struct place *at, struct redacto
  */
 static json_t *string_of(struct text *t)
 {
-    json_t *s = json_stringn(t->at ? t->at : "", t->len);
+    json_t *s = t->at ? json_stringn(t->at, t->len) : json_string("");
 
-    for (size_t i = 0; !s && i < t->len; i++)
+    for (size_t i = 0; !s && t->at && i < t->len; i++)
         if ((unsigned char)t->at[i] >= 0x80)
             t->at[i] = '?';
     return s ? s : json_stringn(t->at, t->len);
