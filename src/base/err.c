@@ -29,8 +29,7 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
     (void)vsnprintf(e->text, sizeof(e->text), fmt, ap);
     va_end(ap);
     used = strlen(e->text);
-    (void)snprintf(e->text + used, sizeof(e->text) - used, ": %s",
-                   strerror(e->code));
+    (void)snprintf(e->text + used, sizeof(e->text) - used, ": %s", strerror(e->code));
     return -1;
 }
 

@@ -3,8 +3,8 @@
  *
  * A function that can fail takes `struct err *e` last and returns -1 (or NULL / false). The callee that
  * detects the failure calls err_set() with one clear sentence: what was being done, to what, and what the
- * reader can do about it. Callers may prepend context with err_wrap(). The object lives on the caller's stack;
- * nothing needs freeing. `e` may be NULL when the caller does not want the text.
+ * reader can do about it. Callers may prepend context with err_wrap(). The object lives on the caller's
+ * stack; nothing needs freeing. `e` may be NULL when the caller does not want the text.
  */
 #pragma once
 #include <stdarg.h>
@@ -17,9 +17,16 @@ struct err {
     char text[ERR_TEXT_MAX]; /* NUL-terminated, without trailing newline */
 };
 
-#define ERR_INIT {0, {0}}
+#define ERR_INIT                                                                                             \
+    {                                                                                                        \
+        0,                                                                                                   \
+        {                                                                                                    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
 
-/* Records a failure. `code` is a positive errno (0 is stored as EINVAL). Returns -1, so that `return err_set(...)` reads well. */
+/* Records a failure. `code` is a positive errno (0 is stored as EINVAL). Returns -1, so that `return
+ * err_set(...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As err_set(), with ": strerror(code)" appended. */

@@ -324,7 +324,8 @@ bool io_parse_size(const char *text, uint64_t *bytes)
     memcpy(digits, text, len + 1);
     if (unit > 1)
         digits[len - 1] = 0;
-    if (!io_parse_u64(digits, UINT64_MAX, &v) || __builtin_mul_overflow(v, unit, &v) || v == 0 || v > INT64_MAX)
+    if (!io_parse_u64(digits, UINT64_MAX, &v) || __builtin_mul_overflow(v, unit, &v) || v == 0 ||
+        v > INT64_MAX)
         return false;
     *bytes = v;
     return true;

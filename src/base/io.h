@@ -30,13 +30,15 @@ int io_read_fd(int fd, const char *what, size_t max, char **out, size_t *len, st
  */
 int io_replace_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode, struct err *e);
 
-/* Writes a short string to an existing file such as a /proc or cgroup knob: one open, one write. Returns 0 or -errno. */
+/* Writes a short string to an existing file such as a /proc or cgroup knob: one open, one write. Returns 0 or
+ * -errno. */
 int io_write_knob(int dirfd, const char *path, const char *value);
 
 /* mkdir -p below dirfd: parents are made with `mode`; an existing directory is fine. */
 int io_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e);
 
-/* Removes `name` below dirfd with all it holds, never following a symbolic link or leaving the file system it stands on. A missing name is success. */
+/* Removes `name` below dirfd with all it holds, never following a symbolic link or leaving the file system it
+ * stands on. A missing name is success. */
 int io_remove_tree(int dirfd, const char *name, struct err *e);
 
 /* snprintf into a fixed buffer; returns false (and an empty string) if it did not fit. */
@@ -55,13 +57,15 @@ void io_hex(char *dst, const void *src, size_t len);
 /* Strict decimal: the whole string, digits only, <= max. Returns false otherwise. */
 bool io_parse_u64(const char *text, uint64_t max, uint64_t *out);
 
-/* A size such as "64M", "1G", "512K", "4096" in bytes (powers of 1024). Returns false if malformed, zero or over INT64_MAX. */
+/* A size such as "64M", "1G", "512K", "4096" in bytes (powers of 1024). Returns false if malformed, zero or
+ * over INT64_MAX. */
 bool io_parse_size(const char *text, uint64_t *bytes);
 
 /* A name used in paths, ids and tokens: 1-63 of [a-z0-9-_.], starting with a letter or digit, no "..". */
 bool io_valid_name(const char *text);
 
-/* malloc family that aborts on exhaustion (a daemon is restarted by its supervisor and loses nothing acknowledged). */
+/* malloc family that aborts on exhaustion (a daemon is restarted by its supervisor and loses nothing
+ * acknowledged). */
 void *x_malloc(size_t len);
 void *x_calloc(size_t n, size_t size);
 void *x_realloc(void *p, size_t len);

@@ -8,21 +8,28 @@
 
 #include "base/cleanup.h"
 
-/* Numbers and layouts from include/uapi/linux/landlock.h; defined here because distribution headers are older than the kernels we run on. */
-enum { SYS_CREATE_RULESET = 444, SYS_ADD_RULE = 445, SYS_RESTRICT_SELF = 446, CREATE_VERSION = 1, RULE_PATH_BENEATH = 1 };
+/* Numbers and layouts from include/uapi/linux/landlock.h; defined here because distribution headers are older
+ * than the kernels we run on. */
+enum {
+    SYS_CREATE_RULESET = 444,
+    SYS_ADD_RULE = 445,
+    SYS_RESTRICT_SELF = 446,
+    CREATE_VERSION = 1,
+    RULE_PATH_BENEATH = 1
+};
 
-#define FS_EXECUTE    (1ULL << 0)
-#define FS_WRITE_FILE (1ULL << 1)
-#define FS_READ_FILE  (1ULL << 2)
-#define FS_READ_DIR   (1ULL << 3)
+#define FS_EXECUTE     (1ULL << 0)
+#define FS_WRITE_FILE  (1ULL << 1)
+#define FS_READ_FILE   (1ULL << 2)
+#define FS_READ_DIR    (1ULL << 3)
 #define FS_REMOVE_FILE (1ULL << 5)
 #define FS_MAKE_REG    (1ULL << 8)
-#define FS_ABI1       ((1ULL << 13) - 1) /* execute .. make_sym */
-#define FS_REFER      (1ULL << 13)       /* ABI 2 */
-#define FS_TRUNCATE   (1ULL << 14)       /* ABI 3 */
-#define FS_IOCTL_DEV  (1ULL << 15)       /* ABI 5 */
-#define NET_TCP       3ULL               /* bind, connect: ABI 4 */
-#define SCOPE_ALL     3ULL               /* abstract unix sockets, signals: ABI 6 */
+#define FS_ABI1        ((1ULL << 13) - 1) /* execute .. make_sym */
+#define FS_REFER       (1ULL << 13)       /* ABI 2 */
+#define FS_TRUNCATE    (1ULL << 14)       /* ABI 3 */
+#define FS_IOCTL_DEV   (1ULL << 15)       /* ABI 5 */
+#define NET_TCP        3ULL               /* bind, connect: ABI 4 */
+#define SCOPE_ALL      3ULL               /* abstract unix sockets, signals: ABI 6 */
 
 struct ruleset_attr {
     uint64_t handled_fs, handled_net, scoped;

@@ -1,9 +1,10 @@
 /*
- * landlock.h - file-system and scope restrictions that the process puts on itself (Documentation/userspace-api/landlock.rst).
+ * landlock.h - file-system and scope restrictions that the process puts on itself
+ * (Documentation/userspace-api/landlock.rst).
  *
- * Deny by default: whatever is not below one of the listed descriptors is out of reach, for this thread and all its
- * children, for good. Access bits that the running kernel does not know are left out (the ABI decides); the caller
- * learns from the return value how strong the result is.
+ * Deny by default: whatever is not below one of the listed descriptors is out of reach, for this thread and
+ * all its children, for good. Access bits that the running kernel does not know are left out (the ABI
+ * decides); the caller learns from the return value how strong the result is.
  */
 #pragma once
 #include <stdbool.h>
@@ -14,8 +15,8 @@
 enum landlock_mode {
     LANDLOCK_READ,      /* read files, list directories, execute */
     LANDLOCK_READ_DATA, /* read files, list directories; no execution */
-    LANDLOCK_FILES,     /* read; create, write, remove regular files, but no directory, link, socket or device */
-    LANDLOCK_WRITE,     /* read, execute, create, remove, rename, truncate, device ioctl */
+    LANDLOCK_FILES, /* read; create, write, remove regular files, but no directory, link, socket or device */
+    LANDLOCK_WRITE, /* read, execute, create, remove, rename, truncate, device ioctl */
 };
 
 struct landlock_path {
@@ -27,8 +28,8 @@ struct landlock_path {
 int landlock_abi(void);
 
 /*
- * Applies the rules. `no_tcp`: refuse bind and connect over TCP (ABI 4). `scoped`: no signals to and no abstract unix
- * sockets of processes outside this domain (ABI 6). Needs no_new_privs. Returns the ABI in force (0: kernel has no
- * Landlock, nothing was done), or -1 with e.
+ * Applies the rules. `no_tcp`: refuse bind and connect over TCP (ABI 4). `scoped`: no signals to and no
+ * abstract unix sockets of processes outside this domain (ABI 6). Needs no_new_privs. Returns the ABI in
+ * force (0: kernel has no Landlock, nothing was done), or -1 with e.
  */
 int landlock_restrict(const struct landlock_path *paths, size_t n, bool no_tcp, bool scoped, struct err *e);

@@ -11,7 +11,8 @@ void log_name(const char *name)
     process_name = name;
 }
 
-/* One write per line, so that lines of several processes never mix. Control characters are replaced: log text may quote hostile input. */
+/* One write per line, so that lines of several processes never mix. Control characters are replaced: log text
+ * may quote hostile input. */
 static void emit(const char *level, const char *fmt, va_list ap)
 {
     char line[2048];

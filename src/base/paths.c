@@ -24,7 +24,8 @@ int paths_helper(const char *name, char *out, size_t cap, struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(places); i++)
         if (io_format(out, cap, "%s%s%s", self, places[i], name) && access(out, X_OK) == 0)
             return 0;
-    return err_set(e, ENOENT, "cannot find %s beside %s/ironclaw (is the installation complete?)", name, self);
+    return err_set(e, ENOENT, "cannot find %s beside %s/ironclaw (is the installation complete?)", name,
+                   self);
 }
 
 int paths_state_dir(char *out, size_t cap, struct err *e)

@@ -1,6 +1,6 @@
 /*
- * `ironclaw doctor`: the facts about this host that walls depend on, each with what it means and what to do. Read-only,
- * except for --install-apparmor-profile.
+ * `ironclaw doctor`: the facts about this host that walls depend on, each with what it means and what to do.
+ * Read-only, except for --install-apparmor-profile.
  */
 #include "doctor/doctor.h"
 
@@ -53,7 +53,8 @@ static void check_kernel(struct fact *f)
     int major = 0, minor = 0;
 
     (void)uname(&u);
-    (void)sscanf(u.release, "%d.%d", &major, &minor); /* NOLINT(cert-err34-c): 0.0 when it is no number, reported below */
+    (void)sscanf(u.release, "%d.%d", &major,
+                 &minor); /* NOLINT(cert-err34-c): 0.0 when it is no number, reported below */
     (void)io_format(f->detail, sizeof(f->detail), "Linux %.64s %.32s", u.release, u.machine);
     if (major > 5 || (major == 5 && minor >= 12))
         return;
@@ -92,15 +93,20 @@ static bool can_create_namespaces(int flags, int *code)
 
 static void check_namespaces(struct fact *f)
 {
-    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | (geteuid() ? CLONE_NEWUSER : 0), code;
+    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
+                (geteuid() ? CLONE_NEWUSER : 0),
+        code;
 
     if (can_create_namespaces(flags, &code)) {
-        (void)io_format(f->detail, sizeof(f->detail), "mount, pid, network, ipc, uts and cgroup namespaces can be created");
+        (void)io_format(f->detail, sizeof(f->detail),
+                        "mount, pid, network, ipc, uts and cgroup namespaces can be created");
         return;
     }
     f->verdict = MISSING;
     (void)io_format(f->detail, sizeof(f->detail), "creating namespaces fails: %s", strerror(code));
-    (void)io_format(f->remedy, sizeof(f->remedy), "an outer container or sandbox forbids it: give that one CAP_SYS_ADMIN or a seccomp profile that allows unshare and clone of namespaces");
+    (void)io_format(f->remedy, sizeof(f->remedy),
+                    "an outer container or sandbox forbids it: give that one CAP_SYS_ADMIN or a seccomp "
+                    "profile that allows unshare and clone of namespaces");
 }
 
 static void check_outer(struct fact *f)
@@ -111,16 +117,19 @@ static void check_outer(struct fact *f)
     const char *seccomp;
 
     if (docker || podman)
-        (void)io_format(f->detail, sizeof(f->detail), "this is inside a container (%s exists)", docker ? "/.dockerenv" : "/run/.containerenv");
+        (void)io_format(f->detail, sizeof(f->detail), "this is inside a container (%s exists)",
+                        docker ? "/.dockerenv" : "/run/.containerenv");
     else if (read_line("/run/systemd/container", value, sizeof(value)))
         (void)io_format(f->detail, sizeof(f->detail), "this is inside a container (%s)", value);
     else
         (void)io_format(f->detail, sizeof(f->detail), "no outer container found");
-    if (io_read_file(AT_FDCWD, "/proc/self/status", 16384, &status, NULL, NULL) == 0 && (seccomp = strstr(status, "\nSeccomp:")) && seccomp[10] != '0') {
+    if (io_read_file(AT_FDCWD, "/proc/self/status", 16384, &status, NULL, NULL) == 0 &&
+        (seccomp = strstr(status, "\nSeccomp:")) && seccomp[10] != '0') {
         size_t used = strlen(f->detail);
         f->verdict = WEAKER;
         (void)io_format(f->detail + used, sizeof(f->detail) - used, "; an outer seccomp filter is in force");
-        (void)io_format(f->remedy, sizeof(f->remedy), "what the outer filter forbids cannot be given inside; see the facts that follow");
+        (void)io_format(f->remedy, sizeof(f->remedy),
+                        "what the outer filter forbids cannot be given inside; see the facts that follow");
     }
 }
 
@@ -129,8 +138,9 @@ static void check_cgroups(struct fact *f)
     struct cgroup_host h;
 
     cgroup_probe(&h);
-    (void)io_format(f->detail, sizeof(f->detail), "cgroup %s; limits that can be enforced:%s%s%s%s", h.v2 ? "v2" : "v1", h.memory ? " memory" : "",
-                    h.cpu ? " cpu" : "", h.pids ? " pids" : "", h.memory || h.cpu || h.pids ? "" : " none");
+    (void)io_format(f->detail, sizeof(f->detail), "cgroup %s; limits that can be enforced:%s%s%s%s",
+                    h.v2 ? "v2" : "v1", h.memory ? " memory" : "", h.cpu ? " cpu" : "", h.pids ? " pids" : "",
+                    h.memory || h.cpu || h.pids ? "" : " none");
     if (h.memory && h.cpu && h.pids)
         return;
     f->verdict = WEAKER;
@@ -145,15 +155,18 @@ static void check_landlock(struct fact *f)
     if (abi >= 6)
         return;
     f->verdict = WEAKER;
-    (void)io_format(f->remedy, sizeof(f->remedy), abi == 0 ? "enable it: lsm=...,landlock on the kernel command line (the other walls stand without it)"
-                                                             : "ABI 6 (Linux 6.12) also keeps signals and abstract sockets inside");
+    (void)io_format(
+        f->remedy, sizeof(f->remedy),
+        abi == 0 ? "enable it: lsm=...,landlock on the kernel command line (the other walls stand without it)"
+                 : "ABI 6 (Linux 6.12) also keeps signals and abstract sockets inside");
 }
 
 static void check_seccomp(struct fact *f)
 {
     char actions[256];
 
-    if (read_line("/proc/sys/kernel/seccomp/actions_avail", actions, sizeof(actions)) && strstr(actions, "kill_process")) {
+    if (read_line("/proc/sys/kernel/seccomp/actions_avail", actions, sizeof(actions)) &&
+        strstr(actions, "kill_process")) {
         (void)io_format(f->detail, sizeof(f->detail), "filters available");
         return;
     }
@@ -164,11 +177,13 @@ static void check_seccomp(struct fact *f)
 static void check_uid(struct fact *f)
 {
     if (geteuid() == 0) {
-        (void)io_format(f->detail, sizeof(f->detail), "root: every sandbox gets an unprivileged host uid of its own");
+        (void)io_format(f->detail, sizeof(f->detail),
+                        "root: every sandbox gets an unprivileged host uid of its own");
         return;
     }
     f->verdict = WEAKER;
-    (void)io_format(f->detail, sizeof(f->detail), "rootless: sandboxes run under uid %u on the host", geteuid());
+    (void)io_format(f->detail, sizeof(f->detail), "rootless: sandboxes run under uid %u on the host",
+                    geteuid());
     (void)io_format(f->remedy, sizeof(f->remedy), "run as root for a distinct host uid per sandbox");
 }
 
@@ -179,7 +194,8 @@ static void check_busybox(struct fact *f)
         return;
     }
     f->verdict = WEAKER;
-    (void)io_format(f->remedy, sizeof(f->remedy), "apt-get install busybox-static for the base image, or use --rootfs");
+    (void)io_format(f->remedy, sizeof(f->remedy),
+                    "apt-get install busybox-static for the base image, or use --rootfs");
 }
 
 static void check_lockdown(struct fact *f)
@@ -195,7 +211,8 @@ static void check_lockdown(struct fact *f)
 
 static void check_devices(struct fact *f)
 {
-    (void)io_format(f->detail, sizeof(f->detail), "/dev/kvm %s, TPM %s", access("/dev/kvm", R_OK | W_OK) == 0 ? "usable" : "not usable",
+    (void)io_format(f->detail, sizeof(f->detail), "/dev/kvm %s, TPM %s",
+                    access("/dev/kvm", R_OK | W_OK) == 0 ? "usable" : "not usable",
                     access("/dev/tpmrm0", F_OK) == 0 ? "present" : "not present");
 }
 
@@ -203,9 +220,17 @@ static const struct {
     const char *name;
     void (*check)(struct fact *f);
 } checks[] = {
-    {"kernel", check_kernel},       {"outer sandbox", check_outer}, {"user namespaces", check_user_namespaces}, {"namespaces", check_namespaces},
-    {"seccomp", check_seccomp},     {"landlock", check_landlock},   {"cgroups", check_cgroups},                 {"host uid", check_uid},
-    {"base image", check_busybox},  {"kernel security", check_lockdown}, {"hardware", check_devices},
+    {"kernel", check_kernel},
+    {"outer sandbox", check_outer},
+    {"user namespaces", check_user_namespaces},
+    {"namespaces", check_namespaces},
+    {"seccomp", check_seccomp},
+    {"landlock", check_landlock},
+    {"cgroups", check_cgroups},
+    {"host uid", check_uid},
+    {"base image", check_busybox},
+    {"kernel security", check_lockdown},
+    {"hardware", check_devices},
 };
 
 /* JSON string contents: our own details may quote kernel text. */
@@ -261,11 +286,13 @@ static int examine(bool json)
         bool can = wall->probe(&e) && usable;
         wall->shortfall(text, sizeof(text));
         if (json) {
-            (void)printf("%s{\"wall\":\"%s\",\"available\":%s,\"shortfall\":", i ? "," : "", wall->name, can ? "true" : "false");
+            (void)printf("%s{\"wall\":\"%s\",\"available\":%s,\"shortfall\":", i ? "," : "", wall->name,
+                         can ? "true" : "false");
             print_json_string(text);
             (void)putchar('}');
         } else {
-            (void)printf("\nwall %s: %s%s%s\n", wall->name, can ? "available" : "not available", *text ? "; " : "", text);
+            (void)printf("\nwall %s: %s%s%s\n", wall->name, can ? "available" : "not available",
+                         *text ? "; " : "", text);
         }
     }
     if (json)
@@ -273,7 +300,8 @@ static int examine(bool json)
     return usable ? 0 : 1;
 }
 
-/* Ubuntu 24.04 lets only profiled programs create user namespaces: one profile for the two of ours that do. */
+/* Ubuntu 24.04 lets only profiled programs create user namespaces: one profile for the two of ours that do.
+ */
 static int install_profile(void)
 {
     static const char place[] = "/etc/apparmor.d/ironclaw";
@@ -289,12 +317,13 @@ static int install_profile(void)
         return 1;
     }
     self[n] = 0;
-    text = x_asprintf("# Lets IronClaw create the user namespaces its sandboxes live in; restricts nothing else.\n"
-                      "abi <abi/4.0>,\n"
-                      "include <tunables/global>\n"
-                      "profile ironclaw \"%s\" flags=(unconfined) {\n  userns,\n}\n"
-                      "profile ironclaw-launcher \"%s\" flags=(unconfined) {\n  userns,\n}\n",
-                      self, launcher);
+    text = x_asprintf(
+        "# Lets IronClaw create the user namespaces its sandboxes live in; restricts nothing else.\n"
+        "abi <abi/4.0>,\n"
+        "include <tunables/global>\n"
+        "profile ironclaw \"%s\" flags=(unconfined) {\n  userns,\n}\n"
+        "profile ironclaw-launcher \"%s\" flags=(unconfined) {\n  userns,\n}\n",
+        self, launcher);
     if (io_replace_file(AT_FDCWD, place, text, strlen(text), 0644, &e) < 0) {
         (void)fprintf(stderr, "ironclaw: %s (run as root, on a host with AppArmor)\n", e.text);
         return 1;

@@ -22,7 +22,7 @@ enum {
     DOCUMENT_MAX = 96 * 1024
 };
 
-static const int64_t HOUR_MS = 3600 * 1000;
+static const int64_t HOUR_MS = INT64_C(3600) * 1000;
 
 /* Which members of an agent each kind may touch; NULL: any but the name. */
 struct kind {

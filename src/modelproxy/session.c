@@ -92,8 +92,10 @@ static void conn_add(struct session *s, int fd)
         conn_free(p, stale);
     if ((size_t)fd >= p->conns_cap) {
         size_t cap = ((size_t)fd + 64) & ~(size_t)63;
-        p->conns = x_realloc(p->conns, cap * sizeof(*p->conns)); /* NOLINT(bugprone-sizeof-expression): an array of pointers */
-        memset(p->conns + p->conns_cap, 0, (cap - p->conns_cap) * sizeof(*p->conns)); /* NOLINT(bugprone-sizeof-expression) */
+        p->conns = x_realloc(
+            p->conns, cap * sizeof(*p->conns)); /* NOLINT(bugprone-sizeof-expression): an array of pointers */
+        memset(p->conns + p->conns_cap, 0,
+               (cap - p->conns_cap) * sizeof(*p->conns)); /* NOLINT(bugprone-sizeof-expression) */
         p->conns_cap = cap;
     }
     c = x_calloc(1, sizeof(*c));

@@ -93,8 +93,9 @@ const size_t seccomp_nallowed = ARRAY_LEN(seccomp_allowed);
 #define ANY_NAMESPACE                                                                                        \
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |            \
      CLONE_NEWNET)
-#define NEWTIME 0x80ULL /* CLONE_NEWTIME; in clone(2) the bit belongs to the exit signal and means nothing   \
-                         */
+#define NEWTIME                                                                                              \
+    0x80ULL /* CLONE_NEWTIME; in clone(2) the bit belongs to the exit signal and means nothing               \
+             */
 
 static const char no_namespaces[] = "new namespaces are new kernel surface, and capabilities inside them";
 static const char families[] =
