@@ -53,8 +53,8 @@ static void check_kernel(struct fact *f)
     int major = 0, minor = 0;
 
     (void)uname(&u);
-    (void)sscanf(u.release, "%d.%d", &major,
-                 &minor); /* NOLINT(cert-err34-c): 0.0 when it is no number, reported below */
+    /* NOLINTNEXTLINE(cert-err34-c): 0.0 when it is no number, reported below */
+    (void)sscanf(u.release, "%d.%d", &major, &minor);
     (void)io_format(f->detail, sizeof(f->detail), "Linux %.64s %.32s", u.release, u.machine);
     if (major > 5 || (major == 5 && minor >= 12))
         return;
