@@ -19,6 +19,7 @@ enum {
     MODEL_ANSWER_MAX = 4 << 20, /* bytes of one answer */
     MODEL_EVENT_MAX = 1 << 20,
     MODEL_TOKENS_MAX = 4096,
+    SHOW_AFTER_MS = 15,
 };
 
 /* One answer while it arrives. */
@@ -32,6 +33,9 @@ struct attempt {
     size_t partial_len, total;
     char *error_body;
     size_t error_len;
+    char *shown; /* text that waits to be shown to whoever watches */
+    size_t shown_len;
+    struct event *show;
     bool stopped, failed, done;
 };
 
@@ -65,6 +69,37 @@ static void append_partial(struct attempt *t, const char *text)
     t->partial_len += n;
 }
 
+/* Shows what has gathered. */
+static void show_now(struct attempt *t)
+{
+    if (t->shown_len > 0)
+        t->o->on_text(t->o->arg, t->shown);
+    t->shown_len = 0;
+}
+
+static void on_show(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    show_now(arg);
+}
+
+/* A model may send a word at a time; each showing is a round trip on the queue port. What comes within
+ * SHOW_AFTER_MS, less than anybody sees, goes together. */
+static void show_later(struct attempt *t, const char *text)
+{
+    struct timeval soon = {0, (suseconds_t)SHOW_AFTER_MS * 1000};
+    size_t len = strlen(text);
+
+    if (!t->o->on_text || len == 0)
+        return;
+    t->shown = x_realloc(t->shown, t->shown_len + len + 1);
+    memcpy(t->shown + t->shown_len, text, len + 1);
+    if (t->shown_len == 0)
+        (void)event_add(t->show, &soon);
+    t->shown_len += len;
+}
+
 static void on_delta(struct attempt *t, const json_t *delta)
 {
     json_t *block = open_block(t);
@@ -73,8 +108,7 @@ static void on_delta(struct attempt *t, const json_t *delta)
     if (!strcmp(type, "text_delta") && !strcmp(str(block, "type"), "text")) {
         CLEANUP_FREE char *joined = x_asprintf("%s%s", str(block, "text"), str(delta, "text"));
         (void)json_object_set_new(block, "text", json_string(joined));
-        if (t->o->on_text && *str(delta, "text"))
-            t->o->on_text(t->o->arg, str(delta, "text"));
+        show_later(t, str(delta, "text"));
     } else if (!strcmp(type, "input_json_delta")) {
         append_partial(t, str(delta, "partial_json"));
     }
@@ -258,6 +292,9 @@ int model_ask(const struct model_options *o, struct model_answer *a, struct err 
     }
     find_port(host, &port);
     sse_init(&t.sse, MODEL_EVENT_MAX, on_event, &t);
+    t.show = event_new(t.base, -1, 0, on_show, &t);
+    if (!t.show)
+        abort();
     c = evhttp_connection_base_new(t.base, NULL, host, port);
     req = evhttp_request_new(on_done, &t);
     if (!c || !req)
@@ -272,9 +309,13 @@ int model_ask(const struct model_options *o, struct model_answer *a, struct err 
     (void)evbuffer_add(evhttp_request_get_output_buffer(req), body, strlen(body));
     if (evhttp_make_request(c, req, EVHTTP_REQ_POST, "/v1/messages") == 0)
         (void)event_base_dispatch(t.base);
+    if (o->on_text)
+        show_now(&t);
     judge(&t);
     evhttp_connection_free(c);
+    event_free(t.show);
     event_base_free(t.base);
+    free(t.shown);
     sse_free(&t.sse);
     free(t.partial);
     free(t.error_body);

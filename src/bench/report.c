@@ -75,7 +75,8 @@ static int write_methodology(const char *path, const struct bench_options *o, st
     print_first_line(f, "memory", "/proc/meminfo", "MemTotal");
     (void)fprintf(f, "cgroups: %s\nuid: %u\n", h.v2 ? "v2" : "v1", geteuid());
     (void)fprintf(f,
-                  "\nstart: %u rounds; in each round every contender runs once, in the same order; wall time "
+                  "\nstart: %u rounds; in each round every contender runs once, each time another one first, "
+                  "after 50 ms of\nrest for what the one before left the kernel to clean up; wall time "
                   "from spawn to wait of the whole\n"
                   "command 'true', the base image as root. Each contender first has to echo a word. A run "
                   "that fails is not timed.\n"
