@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +20,9 @@ struct anchors {
     int fd;
     const char *path; /* for messages */
     unsigned char key[KEY_BYTES];
+    void (*later)(void *arg); /* arranges anchors_sync(); NULL: every write is synced at once */
+    void *later_arg;
+    bool owed; /* written, not yet synced */
 };
 
 struct copies {
@@ -54,6 +58,7 @@ void anchors_close(struct anchors *a)
 {
     if (!a)
         return;
+    (void)anchors_sync(a, NULL);
     (void)close(a->fd);
     sodium_memzero(a, sizeof(*a));
     free(a);
@@ -107,20 +112,36 @@ enum damage anchors_read(struct anchors *a, uint32_t uid_index, enum direction d
     return DAMAGE_NONE;
 }
 
-static int write_copy(struct anchors *a, uint64_t slot, unsigned which, const unsigned char *copy,
-                      struct err *e)
+static int put_copy(struct anchors *a, uint64_t slot, unsigned which, const unsigned char *copy,
+                    struct err *e)
 {
     ssize_t n = anchors_io.pwrite(a->fd, copy, COPY, (off_t)slot * SLOT + (off_t)which * COPY);
 
     if (n != COPY)
         return err_sys(e, n < 0 ? errno : ENOSPC, "cannot write %s", a->path);
-    if (anchors_io.fdatasync(a->fd) < 0)
-        return err_sys(e, errno, "cannot sync %s", a->path);
+    a->owed = true;
     return 0;
 }
 
-int anchors_write(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
-                  const struct anchor *value, struct err *e)
+int anchors_sync(struct anchors *a, struct err *e)
+{
+    if (!a->owed)
+        return 0;
+    if (anchors_io.fdatasync(a->fd) < 0)
+        return err_sys(e, errno, "cannot sync %s", a->path);
+    a->owed = false;
+    return 0;
+}
+
+void anchors_defer(struct anchors *a, void (*later)(void *arg), void *arg)
+{
+    a->later = later;
+    a->later_arg = arg;
+}
+
+/* Overwrites the older copy. */
+static int put_newest(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
+                      const struct anchor *value, struct err *e)
 {
     uint64_t slot = slot_of(uid_index, d), newest;
     unsigned char copy[COPY] = {0};
@@ -135,7 +156,24 @@ int anchors_write(struct anchors *a, uint32_t uid_index, enum direction d, const
     memcpy(copy + 16, value->hash, RECORD_HASH);
     memcpy(copy + ID_AT, session, strnlen(session, ID_ROOM - 1));
     mac_copy(a, slot, copy, copy + MAC_AT);
-    return write_copy(a, slot, which, copy, e);
+    return put_copy(a, slot, which, copy, e);
+}
+
+int anchors_write(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
+                  const struct anchor *value, struct err *e)
+{
+    return put_newest(a, uid_index, d, session, value, e) < 0 ? -1 : anchors_sync(a, e);
+}
+
+int anchors_write_soon(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
+                       const struct anchor *value, struct err *e)
+{
+    if (!a->later)
+        return anchors_write(a, uid_index, d, session, value, e);
+    if (put_newest(a, uid_index, d, session, value, e) < 0)
+        return -1;
+    a->later(a->later_arg);
+    return 0;
 }
 
 int anchors_clear(struct anchors *a, uint32_t uid_index, struct err *e)
@@ -144,7 +182,7 @@ int anchors_clear(struct anchors *a, uint32_t uid_index, struct err *e)
 
     for (int d = 0; d < DIRECTION_COUNT; d++)
         for (unsigned which = 0; which < 2; which++)
-            if (write_copy(a, slot_of(uid_index, (enum direction)d), which, empty, e) < 0)
+            if (put_copy(a, slot_of(uid_index, (enum direction)d), which, empty, e) < 0)
                 return -1;
-    return 0;
+    return anchors_sync(a, e);
 }

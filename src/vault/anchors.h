@@ -8,6 +8,12 @@
  * intact; a copy is 128 bytes at a multiple of 128 and so never crosses a sector. vault/audit.anchor has the
  * same form and one slot, for the last signed checkpoint of audit.log (audit.h).
  *
+ * A new record's anchor is written before its acknowledgement and synced right after it (anchors_write_soon):
+ * the record itself is durable by then, so that waiting for a second trip to the disk would only delay the
+ * answer. What that costs: if the power fails in between (a killed process loses nothing), the anchor stands
+ * a record or so behind its database, which is accepted, so a database put back by just those records in that
+ * moment would be accepted too.
+ *
  * Who can replace this file *and* the databases together by older copies of the same moment is not detected
  * here.
  */
@@ -45,6 +51,16 @@ enum damage anchors_read(struct anchors *a, uint32_t uid_index, enum direction d
 /* Makes `value` the newest copy, durably. 0, or -1 with e (the older copy is then still valid). */
 int anchors_write(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
                   const struct anchor *value, struct err *e);
+
+/* As anchors_write(), but durable only after anchors_sync(), which `later` (anchors_defer) is asked to
+ * arrange. Without a `later` it is anchors_write(). */
+int anchors_write_soon(struct anchors *a, uint32_t uid_index, enum direction d, const char *session,
+                       const struct anchor *value, struct err *e);
+
+/* `later(arg)` must lead to a call of anchors_sync() from the event loop. */
+void anchors_defer(struct anchors *a, void (*later)(void *arg), void *arg);
+/* Syncs what anchors_write_soon() wrote; nothing to do is success. A failure leaves it owed. */
+int anchors_sync(struct anchors *a, struct err *e);
 
 /* Makes the slot invalid: its session was removed. */
 int anchors_clear(struct anchors *a, uint32_t uid_index, struct err *e);

@@ -48,4 +48,5 @@ struct hub {
     struct refusals strangers; /* calls of sessions that do not exist (any more) */
     uint64_t api_epoch; /* grows with every new link to api: answers to calls of an older one are dropped */
     struct event *idle_timer;
+    struct event *anchor_sync; /* runs once the handler that wrote an anchor has answered */
 };

@@ -162,6 +162,26 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     owed_retry(h);
 }
 
+/* After the answer, before the next request: see anchors.h. */
+static void on_anchor_sync(evutil_socket_t fd, short what, void *arg)
+{
+    struct hub *h = arg;
+    struct err e = ERR_INIT;
+
+    (void)fd;
+    (void)what;
+    if (anchors_sync(h->anchors, &e) < 0)
+        log_error("%s; it is tried again with the next message", e.text);
+}
+
+static void anchor_later(void *arg)
+{
+    static const struct timeval now = {0, 0};
+    struct hub *h = arg;
+
+    (void)event_add(h->anchor_sync, &now);
+}
+
 static int open_all(struct hub *h, struct err *e)
 {
     CLEANUP_CLOSE int state = open(h->root[0] ? h->root : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -179,6 +199,10 @@ static int open_all(struct hub *h, struct err *e)
     if (!h->registry)
         return -1;
     h->store = queue_store_new(h->root, h->keys, h->anchors);
+    h->anchor_sync = event_new(h->d->base, -1, 0, on_anchor_sync, h);
+    if (!h->anchor_sync)
+        return err_set(e, ENOMEM, "cannot arrange the sync of the anchors");
+    anchors_defer(h->anchors, anchor_later, h);
     if (owed_settle(h, e) < 0 || change_recover(h, e) < 0 || !sessions_load(h, e) || tokens_start(h, e) < 0)
         return -1;
     return 0;
@@ -194,6 +218,8 @@ static void close_all(struct hub *h)
     queue_store_free(h->store);
     (void)sqlite3_close_v2(h->registry);
     audit_close(h->audit);
+    if (h->anchor_sync)
+        event_free(h->anchor_sync);
     anchors_close(h->audit_anchor);
     anchors_close(h->anchors);
     keys_close(h->keys);

@@ -533,7 +533,7 @@ int queue_append(struct queue_store *s, struct queue_ref r, const struct queue_a
                  "iibbb", (int64_t)head.seq, (int64_t)what->kind, (const void *)sealed, len,
                  (const void *)next.hash, (size_t)RECORD_HASH, body.has_idem ? (const void *)body.idem : NULL,
                  (size_t)RECORD_IDEM);
-    if (rc < 0 || anchors_write(s->anchors, r.uid_index, d, r.session, &next, &why) < 0)
+    if (rc < 0 || anchors_write_soon(s->anchors, r.uid_index, d, r.session, &next, &why) < 0)
         goto failed;
     q->head[d] = next;
     if (d == DIRECTION_OUT)

@@ -2,7 +2,8 @@
  * queue_store.h - the two durable queues of every session: sessions/<id>/inbound.db and outbound.db.
  *
  * Invariants:
- *  - A record is on disk, and its anchor too, before queue_append() returns 0.
+ *  - A record is on disk, and its anchor written (synced at once, or soon: anchors.h), before queue_append()
+ * returns 0.
  *  - Records are numbered from 1 without gaps and never change; triggers refuse UPDATE and DELETE as well.
  *  - Whatever is wrong with the files is found when a session is first opened (the whole chain is walked) or
  * read (every record is authenticated against its predecessor) and reported as an `enum damage`; only that
