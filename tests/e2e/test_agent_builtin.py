@@ -169,9 +169,17 @@ def test_a_message_is_answered_and_consumed_in_one_step(world):
 
 
 def test_the_answer_is_shown_while_it_is_written(world):
+    # Pieces further apart than the agent's batches (SHOW_AFTER_MS) are shown one by one.
+    w = world(script='- chunks: ["one ", "two ", "three ", "four ", "five ", "six"]\n  stream_delay_ms: 100\n')
+    record = w.queue.ask("count")
+    assert record["text"] == "one two three four five six"
+    assert len(w.queue.deltas) > 3 and "".join(w.queue.deltas) == record["text"]
+
+
+def test_words_that_come_together_are_shown_together(world):
     w = world()
     record = w.queue.ask("one two three")
-    assert len(w.queue.deltas) > 3 and "".join(w.queue.deltas) == record["text"]
+    assert len(w.queue.deltas) < len(record["text"].split()) and "".join(w.queue.deltas) == record["text"]
 
 
 def test_the_shell_runs_in_the_workspace_and_its_output_is_in_the_answer(world):

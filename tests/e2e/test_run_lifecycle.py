@@ -120,7 +120,8 @@ def test_the_pids_limit_stops_a_fork_bomb(root_box):
     try:
         group = pids_group(process.pid)
         assert (group / "pids.max").read_text() == "12\n"
-        eventually(lambda: (group / "pids.current").read_text() == "12\n")
+        # The kernel counts the forks it refused (pids.events); a shell that was refused one ends, so 12 may be seen only briefly.
+        eventually(lambda: int((group / "pids.events").read_text().split()[1]) > 0)
         assert "can't fork" in process.stderr.readline()
         assert (group / "pids.current").read_text() in ("11\n", "12\n")  # the shell that could not fork has ended or is about to
     finally:

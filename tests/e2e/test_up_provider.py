@@ -1,6 +1,7 @@
 """A real provider through the whole plane: agent, model port, TLS, streaming; and where its key is never seen."""
 import json
 import os
+import threading
 import re
 import sys
 
@@ -13,6 +14,7 @@ from plane import Plane, UnixConnection, all_pids, until  # noqa: E402
 from test_model_upstream import Provider, ca, chunk, reply, stream_head  # noqa: E402, F401
 
 KEY = "sk-ant-test-9876543210/zyxwvutsrqponmlkjihgfedcba"
+FIRST_SEEN = threading.Event()
 
 
 def event(c, kind, **data):
@@ -34,7 +36,9 @@ def play(c, request):
         for at in range(0, len(data), 7):
             chunk(c, data[at:at + 7])
     pieces = [] if "leak" in asked else ["real ", "pieces ", "for: ", asked]
-    for piece in pieces:
+    for i, piece in enumerate(pieces):
+        if i == 1 and asked == "tell me":
+            FIRST_SEEN.wait(20)  # the second piece exists only once the first was seen at the far end
         event(c, "content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
     event(c, "content_block_stop", index=0)
     event(c, "message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 7})
@@ -92,6 +96,7 @@ def test_the_answer_streams_to_whoever_watches(plane, session):
             event_ = line[7:].strip()
         elif line.startswith("data: ") and event_ == "delta":
             deltas.append(json.loads(line[6:])["text"])
+            FIRST_SEEN.set()
         elif line.startswith("data: ") and event_ == "message" and "tell me" in line:
             break
     assert len(deltas) >= 2 and "".join(deltas) == "real pieces for: tell me"

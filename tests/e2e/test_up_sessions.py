@@ -165,6 +165,6 @@ def test_a_rolled_back_queue_is_refused_and_named():
             os.chown(os.path.join(queue, name), plane.uid_base + 1, plane.uid_base + 1)
         plane.start()
         assert plane.http("POST", "/v1/sessions/%s/messages" % session, {"text": "three"})[0] >= 409
-        shown = plane.cli("session", "show", session)
+        shown = until("its sandbox is gone", lambda: next((s for s in [plane.cli("session", "show", session)] if "stopping" not in s), None))
         assert "damaged" in shown and "rolled back" in shown.replace("-", " ").replace("_", " "), shown
         assert plane.ask(healthy, "and you?").endswith("You said: and you?"), "only that session is refused"

@@ -99,7 +99,8 @@ static int set_rlimit(int what, const char *name, rlim_t soft, rlim_t hard, stru
 
 static int set_rlimits(const struct sandbox_spec *spec, struct err *e)
 {
-    rlim_t processes = spec->limits.pids ? spec->limits.pids : 4096;
+    /* A little above the cgroup's limit: that one comes first, and counts what it refused. */
+    rlim_t processes = spec->limits.pids ? (rlim_t)spec->limits.pids + 16 : 4096;
 
     if (set_rlimit(RLIMIT_CORE, "CORE", 0, 0, e) < 0 ||
         set_rlimit(RLIMIT_NOFILE, "NOFILE", NOFILE_SOFT, NOFILE_HARD, e) < 0 ||
