@@ -95,8 +95,8 @@ refuse "the network: only loopback, and nothing to connect to" 'eth|wlan|ens|con
 refuse "the host's files" 'host-canary' "$(inside coder "cat $state/host-file /proc/1/root$state/host-file; find / -xdev -name host-file -exec cat {} +")"
 refuse "the control plane's state directory" 'registry.db|audit.log' "$(inside coder "ls -la $IRONCLAW_STATE_DIR /proc/1/root$IRONCLAW_STATE_DIR; find / -xdev -name registry.db")"
 refuse "another session's workspace" 'sibling-canary' "$(inside coder "cat /workspace/../$other/secret.txt $IRONCLAW_STATE_DIR/workspaces/$other/secret.txt; grep -r sibling-canar[y] / --exclude-dir=proc --exclude-dir=dev -s")"
-refuse "another session's queue" 'sibling|s-[0-9a-f]+.*ok.:true' "$(inside coder "ls /run/ironclaw; ls $IRONCLAW_STATE_DIR/sessions/$other; find / -xdev -name outbound.db; cat /proc/net/unix | grep $other")"
-refuse "the vault's key" 'master.key$|BEGIN' "$(inside coder "find / -xdev -name 'master.ke?' ; cat $IRONCLAW_STATE_DIR/vault/master.key; ls -la /proc/1/fd /proc/1/mem && head -c 1 /proc/1/mem")"
+refuse "another session's queue" 'inbound\.db|outbound\.db|sibling' "$(inside coder "ls /run/ironclaw; ls $IRONCLAW_STATE_DIR/sessions/$other; find / -xdev -name outbound.db; cat /proc/net/unix | grep $other")"
+refuse "the vault's key" 'key-found|key-read|memory-read' "$(inside coder "find / -xdev -name master.key | grep -q . && echo key-found; cat $IRONCLAW_STATE_DIR/vault/master.key >/tmp/k && echo key-read; head -c 1 /proc/1/environ >/tmp/m && echo memory-read")"
 refuse "root, capabilities, new namespaces" 'uid=0|CapEff:.*[1-9a-f]|unshare-worked' "$(inside coder 'grep Cap /proc/self/status; unshare -r id && echo unshare-worked; su -c id')"
 refuse "the read-only root" 'root-written' "$(inside coder 'touch /usr/bin/x && echo root-written; mount -o remount,rw / && echo root-written')"
 if find "$IRONCLAW_STATE_DIR" -name '*.db*' -exec grep -l 'sealed work' {} + | grep -q .; then bad "a message stands in the clear on disk"; else ok "on the host's disk no message stands in the clear"; fi
