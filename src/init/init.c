@@ -5,10 +5,11 @@
  * orphaned, forwards signals, and ends with the workload's status; its end takes everything else in the pid
  * namespace with it.
  *
- *     ironclaw-init t|- N PATH*N COMMAND [ARGUMENT]...      descriptor 3: control socket to the host
+ *     ironclaw-init to|t|o|- N PATH*N COMMAND [ARGUMENT]...      descriptor 3: control socket to the host
  *
- * 't': descriptor 0 is the slave of the sandbox's own terminal and becomes the controlling one. The N paths
- * are mounts the workload may write to, besides its own places.
+ * 't': descriptor 0 is the slave of the sandbox's own terminal and becomes the controlling one. 'o': system
+ * calls that the filter refuses are reported to the host. The N paths are mounts the workload may write to,
+ * besides its own places.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/landlock.h"
 #include "walls/container/container.h"
 #include "walls/container/seccomp.h"
@@ -39,6 +41,20 @@ static void report(char kind, const char *text)
     message[0] = kind;
     memcpy(message + 1, text, len);
     (void)send(CONTROL_FD, message, len + 1, MSG_NOSIGNAL);
+}
+
+/* Tells the host that all walls stand and hands it the listener, if there is one: no copy stays in here. */
+static void report_ready(int listener)
+{
+    char kind = CONTROL_READY;
+    struct iovec iov = {.iov_base = &kind, .iov_len = 1};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
+
+    fdpass_attach(&msg, &room, &listener, listener >= 0 ? 1 : 0);
+    (void)sendmsg(CONTROL_FD, &msg, MSG_NOSIGNAL);
+    if (listener >= 0)
+        (void)close(listener);
 }
 
 /* The program may use all the wall offers; Landlock repeats the file rules independently of mounts and keeps
@@ -140,7 +156,7 @@ int main(int argc, char **argv)
     sigset_t all;
     pid_t pid;
     size_t nwritable = argc > 3 ? (size_t)strtoul(argv[2], NULL, 10) : 0;
-    int signals;
+    int signals, listener = -1;
 
     if (argc < 4 || nwritable > SANDBOX_MOUNTS_MAX || (size_t)argc < nwritable + 4 || getpid() != 1 ||
         fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -155,12 +171,13 @@ int main(int argc, char **argv)
     signals = signalfd(-1, &all, SFD_CLOEXEC);
     if (signals < 0) {
         (void)err_sys(&e, errno, "init cannot receive signals");
-    } else if (restrict_self(argv + 3, nwritable, &e) == 0 && seccomp_install(&e) == 0) {
+    } else if (restrict_self(argv + 3, nwritable, &e) == 0 &&
+               seccomp_install(strchr(argv[1], 'o') ? &listener : NULL, &e) == 0) {
         /* Before the workload exists: what it may have to say comes after this, never in its place. */
-        report(CONTROL_READY, "");
+        report_ready(listener);
         pid = fork();
         if (pid == 0)
-            workload(argv[1][0] == 't', argv + 3 + nwritable);
+            workload(strchr(argv[1], 't') != NULL, argv + 3 + nwritable);
         if (pid > 0) {
             /* Our copies of the workload's descriptors would keep its pipes open after it ended. */
             for (int fd = 0; fd < 3; fd++)

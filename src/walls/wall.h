@@ -44,6 +44,7 @@ struct sandbox_spec {
     int stdio[3];  /* descriptors for 0, 1, 2; -1 for /dev/null. Borrowed */
     bool terminal; /* give the workload a pseudo-terminal of its own; stdio[] is not used then */
     bool ports;    /* create the port listeners and hand them out */
+    bool observe;  /* hand out a descriptor that reports refused system calls, if the wall has one */
 };
 
 /* A started sandbox. Everything is -1 / 0 before start. */
@@ -54,11 +55,14 @@ struct sandbox {
     int terminal; /* pty master when spec.terminal */
     int ports[SANDBOX_PORTS]; /* listening sockets when spec.ports */
     struct cgroup cgroup;
+    /* When spec.observe: seccomp_unotify(2)'s listener, -1 where there is none. While anyone holds it open, a
+     * refused call waits to be answered (events/listener.h): whoever does not answer closes it. */
+    int listener;
 };
 
 #define SANDBOX_INIT                                                                                         \
     {                                                                                                        \
-        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT                                                         \
+        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT, -1                                                     \
     }
 
 struct wall_ops {

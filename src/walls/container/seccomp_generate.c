@@ -1,11 +1,13 @@
 /*
- * Build-time program: prints the two filters of seccomp_table.c as C arrays of BPF instructions (struct
- * sock_filter).
+ * Build-time program: prints both variants of the filter of seccomp_table.c as C arrays of BPF instructions
+ * (struct sock_filter).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,18 +24,54 @@ static void check(int rc, const char *what, int call)
     }
 }
 
-static void print_filter(scmp_filter_ctx ctx, const char *name)
+/* Stands in the policy for "refuse, and tell whoever listens"; no errno of Linux. */
+enum { MARK = 4000, INSTRUCTIONS_MAX = 4096 /* BPF_MAXINSNS */ };
+
+struct program {
+    struct sock_filter code[INSTRUCTIONS_MAX];
+    size_t n;
+};
+
+static void export(scmp_filter_ctx ctx, struct program *p)
 {
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    struct sock_filter f;
+    int fd = memfd_create("filter", MFD_CLOEXEC);
+    ssize_t len;
 
     check(fd < 0 ? -errno : seccomp_export_bpf(ctx, fd), "cannot export", 0);
     (void)lseek(fd, 0, SEEK_SET);
-    (void)printf("static const struct sock_filter %s[] = {\n", name);
-    while (io_read_full(fd, &f, sizeof(f)) == (ssize_t)sizeof(f))
-        (void)printf("    {0x%04x, %u, %u, 0x%08x},\n", f.code, f.jt, f.jf, f.k);
-    (void)printf("};\n");
+    len = io_read_full(fd, p->code, sizeof(p->code));
+    check(len <= 0 || len == (ssize_t)sizeof(p->code) ? -E2BIG : 0, "the program is too long", 0);
+    p->n = (size_t)len / sizeof(p->code[0]);
     (void)close(fd);
+}
+
+static bool is_return(const struct sock_filter *f, uint32_t action)
+{
+    return f->code == (BPF_RET | BPF_K) && f->k == action;
+}
+
+/* Appends `next`, which decides where `first` would have allowed. */
+static void chain(struct program *first, const struct program *next)
+{
+    check(first->n + next->n > INSTRUCTIONS_MAX ? -E2BIG : 0, "the program is too long", 0);
+    for (size_t i = 0; i < first->n; i++)
+        if (is_return(&first->code[i], SECCOMP_RET_ALLOW))
+            first->code[i] =
+                (struct sock_filter){.code = BPF_JMP | BPF_JA, .k = (uint32_t)(first->n - i - 1)};
+    for (size_t i = 0; i < next->n; i++)
+        first->code[first->n + i] = next->code[i];
+    first->n += next->n;
+}
+
+static void print_program(const struct program *p, const char *name, uint32_t refused)
+{
+    (void)printf("static const struct sock_filter %s[] = {\n", name);
+    for (size_t i = 0; i < p->n; i++) {
+        const struct sock_filter *f = &p->code[i];
+        (void)printf("    {0x%04x, %u, %u, 0x%08x},\n", f->code, f->jt, f->jf,
+                     is_return(f, SECCOMP_RET_ERRNO | MARK) ? refused : f->k);
+    }
+    (void)printf("};\n");
 }
 
 static void add_arguments(scmp_filter_ctx ctx, uint32_t action, const struct seccomp_argument *rules,
@@ -51,7 +89,8 @@ static void add_arguments(scmp_filter_ctx ctx, uint32_t action, const struct sec
 
 int main(void)
 {
-    scmp_filter_ctx allow = seccomp_init(SCMP_ACT_ERRNO(EPERM)), refuse = seccomp_init(SCMP_ACT_ALLOW);
+    static struct program program, rest;
+    scmp_filter_ctx allow = seccomp_init(SCMP_ACT_ERRNO(MARK)), refuse = seccomp_init(SCMP_ACT_ALLOW);
 
     if (!allow || !refuse)
         return 1;
@@ -65,10 +104,17 @@ int main(void)
     add_arguments(allow, SCMP_ACT_ALLOW, seccomp_conditional, seccomp_nconditional);
     check(seccomp_rule_add(allow, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0), "cannot answer clone3", 0);
     check(seccomp_rule_add(allow, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0), "cannot answer openat2", 0);
-    add_arguments(refuse, SCMP_ACT_ERRNO(EPERM), seccomp_refused, seccomp_nrefused);
+    for (size_t i = 0; i < seccomp_nquiet; i++)
+        if (seccomp_quiet[i] >= 0)
+            check(seccomp_rule_add(allow, SCMP_ACT_ERRNO(SECCOMP_REFUSED), seccomp_quiet[i], 0),
+                  "cannot refuse", seccomp_quiet[i]);
+    add_arguments(refuse, SCMP_ACT_ERRNO(MARK), seccomp_refused, seccomp_nrefused);
     (void)printf("/* Generated from seccomp_table.c by seccomp_generate.c. */\n");
-    print_filter(allow, "allow_filter");
-    print_filter(refuse, "refuse_filter");
+    export(refuse, &program);
+    export(allow, &rest);
+    chain(&program, &rest);
+    print_program(&program, "plain_filter", SECCOMP_RET_ERRNO | SECCOMP_REFUSED);
+    print_program(&program, "observed_filter", SECCOMP_RET_USER_NOTIF);
     seccomp_release(allow);
     seccomp_release(refuse);
     return 0;

@@ -160,3 +160,45 @@ const struct seccomp_argument seccomp_refused[] = {
     {terminals, C(ioctl), 1, {{1, LOW32, TIOCSETD}}},
 };
 const size_t seccomp_nrefused = ARRAY_LEN(seccomp_refused);
+
+/* Since some version: what is new in C libraries, probes of the kernel's age, and decoration. */
+enum {
+    NR_set_mempolicy_home_node = 450,
+    NR_map_shadow_stack = 453,
+    NR_futex_wake = 454,
+    NR_futex_wait = 455,
+    NR_futex_requeue = 456,
+    NR_statmount = 457,
+    NR_listmount = 458,
+    NR_lsm_get_self_attr = 459,
+    NR_lsm_list_modules = 461,
+    NR_mseal = 462,
+    NR_getxattrat = 464,
+    NR_listxattrat = 465,
+    NR_file_getattr = 468,
+};
+
+const int seccomp_quiet[] = {
+    C(name_to_handle_at),
+    C(kcmp),
+    C(vhangup),
+    C(process_mrelease),
+    C(process_madvise),
+    C(migrate_pages),
+    C(move_pages),
+    C(setdomainname),
+    NR_set_mempolicy_home_node,
+    NR_map_shadow_stack,
+    NR_futex_wake,
+    NR_futex_wait,
+    NR_futex_requeue,
+    NR_statmount,
+    NR_listmount,
+    NR_lsm_get_self_attr,
+    NR_lsm_list_modules,
+    NR_mseal,
+    NR_getxattrat,
+    NR_listxattrat,
+    NR_file_getattr,
+};
+const size_t seccomp_nquiet = ARRAY_LEN(seccomp_quiet);

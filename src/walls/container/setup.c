@@ -273,7 +273,7 @@ static char **init_arguments(const struct sandbox_spec *spec, char *count, size_
         }
     (void)io_format(count, cap, "%zu", writable);
     argv[0] = (char *)(uintptr_t) "ironclaw-init";
-    argv[1] = (char *)(uintptr_t)(spec->terminal ? "t" : "-");
+    argv[1] = (char *)(uintptr_t)(spec->terminal ? spec->observe ? "to" : "t" : spec->observe ? "o" : "-");
     argv[2] = count;
     memcpy(argv + n, spec->argv, words * sizeof(*argv));
     return argv;

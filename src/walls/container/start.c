@@ -140,8 +140,10 @@ static int await_ready(struct sandbox *s, struct err *e)
         if (n <= 0)
             return err_set(e, EIO, "the sandbox ended while it was being built (out of memory, or killed)");
         text[n] = 0;
-        if (text[0] == CONTROL_READY)
+        if (text[0] == CONTROL_READY && nfds <= 1) {
+            s->listener = nfds == 1 ? fds[0] : -1;
             return 0;
+        }
         if (text[0] == CONTROL_PORTS && nfds == SANDBOX_PORTS)
             memcpy(s->ports, fds, sizeof(s->ports));
         else if (text[0] == CONTROL_TERMINAL && nfds == 1)
@@ -180,6 +182,7 @@ static void destroy(struct sandbox *s, int *status)
     close_fd(&s->pidfd);
     close_fd(&s->control);
     close_fd(&s->terminal);
+    close_fd(&s->listener);
     for (int i = 0; i < SANDBOX_PORTS; i++)
         close_fd(&s->ports[i]);
     cgroup_destroy(&s->cgroup);
