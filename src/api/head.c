@@ -17,7 +17,7 @@
 struct head {
     unsigned lengths, codings, authorizations, types, hosts;
     bool bad_name;
-    const char *length, *authorization, *type, *last_event;
+    const char *length, *authorization, *type, *last_event, *accept;
 };
 
 static enum MHD_Result collect(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
@@ -46,6 +46,8 @@ static enum MHD_Result collect(void *cls, enum MHD_ValueKind kind, const char *n
         h->type = value ? value : "";
     } else if (!strcasecmp(name, "host")) {
         h->hosts++;
+    } else if (!strcasecmp(name, "accept")) {
+        h->accept = value ? value : "";
     } else if (!strcasecmp(name, "last-event-id")) {
         h->last_event = value ? value : "";
     }
@@ -190,7 +192,11 @@ bool request_check_head(struct request *r, const char *url, const char *method)
     (void)MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, collect, &h);
     if (!check_framing(r, &h, &length) || !take_token(r, &h) || !check_rate(r))
         return false;
-    if (!check_route(r, url, method) || !check_query(r) || !check_body_head(r, &h, length))
+    if (!check_route(r, url, method))
+        return false;
+    if (h.accept && strcasestr(h.accept, "text/event-stream"))
+        r->route = route_streamed(r->route);
+    if (!check_query(r) || !check_body_head(r, &h, length))
         return false;
     if (h.last_event && (r->route->flags & ROUTE_STREAM) && !(r->query.seen & ROUTE_AFTER) &&
         !io_parse_u64(h.last_event, INT64_MAX, &r->query.after))

@@ -11,10 +11,9 @@ static const struct parameter {
     unsigned flag;
     uint64_t min, max;
 } parameters[] = {
-    {"after", ROUTE_AFTER, 0, INT64_MAX},
-    {"limit", ROUTE_LIMIT, 1, ROUTE_LIMIT_MAX},
-    {"wait", ROUTE_WAIT, 0, ROUTE_WAIT_MAX_S},
-    {"agent", ROUTE_AGENT, 0, 0},
+    {"after", ROUTE_AFTER, 0, INT64_MAX},      {"limit", ROUTE_LIMIT, 1, ROUTE_LIMIT_MAX},
+    {"wait", ROUTE_WAIT, 0, ROUTE_WAIT_MAX_S}, {"agent", ROUTE_AGENT, 0, 0},
+    {"session", ROUTE_SESSION, 0, 0},
 };
 
 struct query query_default(void)
@@ -32,9 +31,9 @@ int query_take(struct query *q, const struct route *r, const char *name, const c
         if (q->seen & p->flag)
             return err_set(e, EINVAL, "the parameter '%s' is given twice", p->name);
         q->seen |= p->flag;
-        if (p->flag == ROUTE_AGENT) {
-            if (!value || !io_valid_name(value) || !io_format(q->agent, sizeof(q->agent), "%s", value))
-                return err_set(e, EINVAL, "the parameter 'agent' must be the name of an agent");
+        if (p->flag == ROUTE_AGENT || p->flag == ROUTE_SESSION) {
+            if (!value || !io_valid_name(value) || !io_format(q->subject, sizeof(q->subject), "%s", value))
+                return err_set(e, EINVAL, "the parameter '%s' must be the name of one", p->name);
             return 0;
         }
         if (!value || !io_parse_u64(value, p->max, &n) || n < p->min)

@@ -10,10 +10,10 @@
 
 struct query {
     uint64_t after;
-    uint32_t limit;   /* records */
-    uint32_t wait_ms; /* milliseconds */
-    char agent[ROUTE_SUBJECT_MAX + 1];
-    unsigned seen; /* enum route_flag of the parameters given */
+    uint32_t limit;                      /* records */
+    uint32_t wait_ms;                    /* milliseconds */
+    char subject[ROUTE_SUBJECT_MAX + 1]; /* the agent or session that was asked for, or "" */
+    unsigned seen;                       /* enum route_flag of the parameters given */
 };
 
 /* The values that hold when nothing is given. */

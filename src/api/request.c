@@ -90,7 +90,9 @@ uint64_t request_call_vault(struct request *r, link_reply_cb cb)
     if (!r->server->vault)
         return 0;
     wire_put_str(&o, r->token);
-    wire_put_str(&o, r->route->subject ? r->route->subject : r->query.agent[0] ? r->query.agent : r->subject);
+    wire_put_str(&o, r->route->subject     ? r->route->subject
+                     : r->query.subject[0] ? r->query.subject
+                                           : r->subject);
     wire_put_u64(&o, r->query.after);
     wire_put_u32(&o, r->query.limit);
     wire_put_u32(&o, r->query.wait_ms);

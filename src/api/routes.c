@@ -44,6 +44,8 @@ const struct route routes[] = {
     {"POST",   "/v1/changes/{id}/approve",   API_CHANGE_APPROVE,  ROUTE_BODY_OPTIONAL, NULL},
     {"POST",   "/v1/changes/{id}/reject",    API_CHANGE_REJECT,   ROUTE_BODY_OPTIONAL, NULL},
     {"GET",    "/v1/audit",                  API_AUDIT_LIST,      PAGE, NULL},
+    {"GET",    "/v1/events",                 API_EVENT_LIST,      PAGE | ROUTE_SESSION, NULL},
+    {"GET",    "/v1/events",                 API_EVENT_STREAM,    ROUTE_AFTER | ROUTE_SESSION | ROUTE_STREAM, NULL},
     {"GET",    "/v1/audit/key",              API_AUDIT_KEY,       0, NULL},
     {"GET",    "/v1/sealing-key",            API_SEALING_KEY,     0, NULL},
     {"GET",    "/v1/providers",              API_PROVIDER_LIST,   0, NULL},
@@ -112,4 +114,14 @@ enum route_result route_match(const char *method, const char *path, const struct
     }
     subject[0] = 0;
     return result;
+}
+
+const struct route *route_streamed(const struct route *r)
+{
+    const struct route *next = r + 1;
+
+    return next < routes + nroutes && next->flags & ROUTE_STREAM && !strcmp(next->method, r->method) &&
+                   !strcmp(next->path, r->path)
+               ? next
+               : r;
 }

@@ -17,6 +17,7 @@ enum route_flag {
     ROUTE_STREAM = 1U << 6,        /* answered with server-sent events */
     ROUTE_TEXT = 1U << 7,          /* the reply's "text" is sent as plain text */
     ROUTE_PUBLIC = 1U << 8,        /* no token is needed or forwarded */
+    ROUTE_SESSION = 1U << 9,       /* ?session=ID */
 };
 
 /* Operations that api answers itself; numbers outside messages.h. */
@@ -49,3 +50,7 @@ enum route_result { ROUTE_OK, ROUTE_NOT_FOUND, ROUTE_BAD_NAME, ROUTE_METHOD_NOT_
  */
 enum route_result route_match(const char *method, const char *path, const struct route **route, char *subject,
                               char *allow, size_t cap);
+
+/* The row that answers the same request with server-sent events, for a client that accepts those; `r` itself
+ * when there is none. */
+const struct route *route_streamed(const struct route *r);

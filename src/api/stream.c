@@ -70,8 +70,8 @@ static void push_event(struct request *r, const char *event, const json_t *data)
 
     if (!text)
         return;
-    /* Only messages are numbered: a delta is gone once shown. */
-    id = !strcmp(event, "message") && json_is_integer(seq)
+    /* Only what is kept is numbered: a delta is gone once shown. */
+    id = (!strcmp(event, "message") || !strcmp(event, "event")) && json_is_integer(seq)
              ? x_asprintf("id: %lld\n", (long long)json_integer_value(seq))
              : x_strdup("");
     out = x_asprintf("event: %s\n%sdata: %s\n\n", event, id, text);

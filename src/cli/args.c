@@ -8,11 +8,20 @@
 #include "base/io.h"
 #include "cli/output.h"
 
+static bool quiet;
+
+void cli_quiet(bool on)
+{
+    quiet = on;
+}
+
 int cli_fail(int status, const char *fmt, ...)
 {
     char *text = NULL;
     va_list ap;
 
+    if (quiet)
+        return status;
     (void)fflush(stdout);
     (void)fputs("ironclaw: ", stderr);
     va_start(ap, fmt);

@@ -74,6 +74,9 @@ const char *help_nearest(const char *word, const char *group);
 /* Says one sentence on stderr and returns `status`. */
 int cli_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* While on, cli_fail() says nothing. */
+void cli_quiet(bool on);
+
 /* A name from the command line that goes into a path: returns 0, or CLI_USAGE after saying what is wrong. */
 int cli_check_name(const char *what, const char *text);
 
@@ -103,6 +106,7 @@ int change_show(const struct args *a);
 int change_approve(const struct args *a);
 int change_reject(const struct args *a);
 int change_submit(const struct args *a);
+int events_show(const struct args *a);
 int audit_show(const struct args *a);
 int audit_verify(const struct args *a);
 int provider_set(const struct args *a);

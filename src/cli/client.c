@@ -414,7 +414,7 @@ int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (
     s.easy = curl_easy_init();
     if (!multi || !s.easy)
         abort();
-    h = prepare(c, s.easy, url);
+    h = curl_slist_append(prepare(c, s.easy, url), "Accept: text/event-stream");
     (void)curl_easy_setopt(s.easy, CURLOPT_HTTPHEADER, h);
     (void)curl_easy_setopt(s.easy, CURLOPT_WRITEFUNCTION, on_stream);
     (void)curl_easy_setopt(s.easy, CURLOPT_WRITEDATA, &s);
@@ -426,5 +426,16 @@ int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (
     curl_slist_free_all(h);
     free(s.line.text);
     free(s.error.text);
+    return rc;
+}
+
+int client_stream_quiet(struct client *c, const char *path, uint64_t timeout_ms, client_event_cb on_event,
+                        void *arg, int *status)
+{
+    int rc;
+
+    cli_quiet(true);
+    rc = client_stream(c, path, timeout_ms, NULL, on_event, arg, status);
+    cli_quiet(false);
     return rc;
 }

@@ -45,6 +45,10 @@ typedef bool (*client_event_cb)(void *arg, const char *event, const json_t *data
 int client_stream(struct client *c, const char *path, uint64_t timeout_ms, int (*opened)(void *arg),
                   client_event_cb on_event, void *arg, int *status);
 
+/* As client_stream(), but says nothing when it fails, and lasts. */
+int client_stream_quiet(struct client *c, const char *path, uint64_t timeout_ms, client_event_cb on_event,
+                        void *arg, int *status);
+
 /* The state directory in use: --state-dir, IRONCLAW_STATE_DIR or the default. malloc'ed; NULL when there is
  * none. */
 char *client_state_dir(const struct args *a);

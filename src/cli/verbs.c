@@ -59,6 +59,11 @@ static const struct cli_option submit_options[] = {
     {"reason", "TEXT", "why, for whoever decides"},
     {"approve", NULL, "approve the change at once, if the token may"},
     {NULL, NULL, NULL}};
+static const struct cli_option events_options[] = {{"follow", NULL, "go on with what happens, until ^C"},
+                                                   {"session", "ID", "only of this session"},
+                                                   {"after", "N", "only what comes after this number"},
+                                                   {"limit", "N", "end after so many"},
+                                                   {NULL, NULL, NULL}};
 static const struct cli_option verify_options[] = {
     {"log", "FILE", "the log; default audit.log in the state directory"},
     {"public-key", "FILE", "hexadecimal Ed25519 key, from 'GET /v1/audit/key'"},
@@ -109,6 +114,8 @@ const struct verb cli_verbs[] = {
     {"provider", "list", "", "List the model providers.", "ironclaw provider list", NULL, 0, 0, provider_list},
     {"provider", "rm", "NAME", "Forget a model provider's key.", "ironclaw provider rm anthropic", NULL, 1, 1, provider_rm},
     {"image", "list", "", "List the images.", "ironclaw image list", NULL, 0, 0, image_list},
+    {"events", NULL, "", "Print what happened: refused system calls, limits, ports, changes, tokens.",
+     "ironclaw events --follow --session s-0123456789abcdef --json", events_options, 0, 0, events_show},
     {"audit", "show", "", "Print audit records.", "ironclaw audit show --limit 20", page_options, 0, 0, audit_show},
     {"audit", "verify", "", "Check the audit log offline: chain, order and signatures.",
      "ironclaw audit verify --log audit.log --public-key key.hex", verify_options, 0, 0, audit_verify},

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "config/schema.h"
+#include "config/syslog_target.h"
 #include "config/url.h"
 #include "config/yaml.h"
 
@@ -247,6 +248,7 @@ static json_t *check_text(struct check *c, const struct ynode *n, const struct c
                           const char *shown)
 {
     const char *s = json_string_value(n->scalar);
+    struct syslog_target target;
     unsigned char addr[16];
     const char *why;
 
@@ -273,6 +275,10 @@ static json_t *check_text(struct check *c, const struct ynode *n, const struct c
     case CONFIG_URL:
         if ((why = url_check(s)))
             return refuse(c, n, "'%s' %s", shown, why);
+        break;
+    case CONFIG_SYSLOG:
+        if (*s && !syslog_target_parse(s, &target))
+            return refuse(c, n, "'%s' must be unix:/PATH or udp:ADDRESS:PORT with a numeric address", shown);
         break;
     default:
         if ((double)strlen(s) < k->min || (double)strlen(s) > k->max)

@@ -26,7 +26,9 @@
  *    "provider_ca_file": "",                      // extra CA bundle for upstream TLS; default the system's
  *    "mock_script": "",                           // YAML file for the mock provider; default its own
  *    "tenants": {"default": {"wall_minimum":"container"}},
- *    "model_defaults": {"requests_per_minute":60,"concurrency":4,"token_budget":0}
+ *    "model_defaults": {"requests_per_minute":60,"concurrency":4,"token_budget":0},
+ *    "events": {"ring":262144,"jsonl":"","jsonl_max_size":16777216,"syslog":""}  // docs/events.md; sinks:
+ * none
  *  }
  */
 #pragma once

@@ -68,6 +68,13 @@ const struct config_key config_keys[] = {
     {"model_defaults.requests_per_minute", CONFIG_INT, 0, 1000000, NULL, "60", "Calls a minute; 0 is no limit."},
     {"model_defaults.concurrency", CONFIG_INT, 1, 256, NULL, "4", "Calls at the same time."},
     {"model_defaults.token_budget", CONFIG_INT, 0, 1e15, NULL, "0", "Tokens in total; 0 is no limit."},
+    {"events", CONFIG_SECTION, 0, 0, NULL, "{}", "The event stream (docs/events.md)."},
+    {"events.ring", CONFIG_SIZE, 16384, 64 * MIB, NULL, "262144",
+     "Bytes of memory for the newest events; a sink or a reader that falls further behind loses some."},
+    {"events.jsonl", CONFIG_PATH, 0, 0, NULL, "\"\"", "File to append events to, one JSON object a line; none by default."},
+    {"events.jsonl_max_size", CONFIG_SIZE, 4096, 1048576 * MIB, NULL, "16777216",
+     "Size at which that file is moved to the same name with `.1` added, replacing an older one."},
+    {"events.syslog", CONFIG_SYSLOG, 0, 0, NULL, "\"\"", "Syslog daemon that gets events (RFC 5424); none by default."},
 };
 /* clang-format on */
 const size_t config_nkeys = ARRAY_LEN(config_keys);
@@ -94,6 +101,7 @@ static const char *const type_names[] = {
     [CONFIG_ENV] = "variable name",
     [CONFIG_IP] = "IP address",
     [CONFIG_URL] = "URL",
+    [CONFIG_SYSLOG] = "`unix:/PATH` or `udp:ADDRESS:PORT`",
 };
 
 char *config_key_row(const struct config_key *k)

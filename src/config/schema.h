@@ -23,6 +23,7 @@ enum config_type {
     CONFIG_ENV,    /* the name of an environment variable */
     CONFIG_IP,     /* a numeric IPv4 or IPv6 address */
     CONFIG_URL,    /* https, or http to a loopback address */
+    CONFIG_SYSLOG, /* unix:/PATH or udp:ADDRESS:PORT, or "" where the default is "" */
 };
 
 struct config_key {

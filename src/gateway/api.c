@@ -5,13 +5,15 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "events/notice.h"
 #include "sessions/watch.h"
 #include "vault/hub.h"
 
 enum { LIMIT_DEFAULT = 100, LIMIT_MAX = 1000, WAIT_MAX_MS = 60000, SUBJECT_MAX = 127 };
 
 static const struct api_operation *const topics[] = {api_token_operations, api_agent_operations,
-                                                     api_session_operations, api_system_operations};
+                                                     api_session_operations, api_system_operations,
+                                                     api_event_operations};
 
 static const struct api_operation *find(uint32_t type)
 {
@@ -22,12 +24,11 @@ static const struct api_operation *find(uint32_t type)
     return NULL;
 }
 
-static void reply(struct hub *h, struct api_ref ref, bool more, unsigned status, json_t *body)
+void api_answer_text(struct hub *h, struct api_ref ref, bool more, unsigned status, const char *text,
+                     size_t len)
 {
     CLEANUP_WIRE struct wire_out o = WIRE_OUT_INIT;
     struct link *l = h->d->links[PEER_API];
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    size_t len = text ? strlen(text) : 0;
 
     if (l && ref.epoch == h->api_epoch) {
         wire_put_u32(&o, status);
@@ -41,6 +42,14 @@ static void reply(struct hub *h, struct api_ref ref, bool more, unsigned status,
         }
         (void)link_reply(l, ref.call_id, more, &o, NULL, 0);
     }
+}
+
+static void reply(struct hub *h, struct api_ref ref, bool more, unsigned status, json_t *body)
+{
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    size_t len = text ? strlen(text) : 0;
+
+    api_answer_text(h, ref, more, status, text, len);
     if (text)
         explicit_bzero(text, len); /* a new token may stand in it */
     free(text);
@@ -88,9 +97,11 @@ static int authorize(struct api_call *c, const struct api_operation *o, const ch
             "no administrator exists yet: exchange the bootstrap token that 'ironclaw up' printed");
     if (tokens_check(c->h, token, &c->who, p) < 0)
         return -1;
-    if (c->who.scope < o->scope)
+    if (c->who.scope < o->scope) {
+        EVENT_NOTE(c->h->d, EVENT_AUTH_DENIED, "", "", "", 1, {.text = "scope"}, {.text = c->who.id});
         return problem_set(p, 403, "insufficient_scope", "this needs a token with the scope %s; yours has %s",
                            scope_name(o->scope), scope_name(c->who.scope));
+    }
     return 0;
 }
 
@@ -159,6 +170,7 @@ static void on_down(void *ctx)
 
     h->api_epoch++;
     watch_drop_all(h);
+    event_streams_drop(h);
 }
 
 void api_expect(struct hub *h)

@@ -41,6 +41,7 @@ extern const struct api_operation api_token_operations[];
 extern const struct api_operation api_agent_operations[];
 extern const struct api_operation api_session_operations[];
 extern const struct api_operation api_system_operations[];
+extern const struct api_operation api_event_operations[];
 
 /* Registers the operations with the daemon; before sealing. */
 void api_expect(struct hub *h);
@@ -50,8 +51,15 @@ void api_expect(struct hub *h);
 void api_answer(struct hub *h, struct api_ref ref, unsigned status, json_t *body);
 /* One event of a stream; stolen. */
 void api_answer_more(struct hub *h, struct api_ref ref, json_t *body);
+/* As both, with the JSON as text. */
+void api_answer_text(struct hub *h, struct api_ref ref, bool more, unsigned status, const char *text,
+                     size_t len);
 /* Bytes that api has not read yet. */
 size_t api_backlog(const struct hub *h);
+
+/* api_events.c: ends the stream of one call, or of all. */
+void event_streams_cancel(struct hub *h, uint64_t call_id);
+void event_streams_drop(struct hub *h);
 
 /* A text member of the body; NULL (with p, 400) when it is missing or no text; `fallback` unless NULL when
  * absent. */

@@ -233,8 +233,10 @@ static unsigned cancel(struct api_call *c, json_t **reply, struct problem *p)
 
     (void)reply;
     (void)p;
-    if (io_parse_u64(c->subject, UINT64_MAX, &id))
+    if (io_parse_u64(c->subject, UINT64_MAX, &id)) {
         watch_cancel(c->h, id);
+        event_streams_cancel(c->h, id);
+    }
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "events/notice.h"
 #include "gateway/agent_document.h"
 #include "gateway/diff.h"
 #include "gateway/registry.h"
@@ -292,12 +293,35 @@ json_t *change_list(struct hub *h, const char *state, uint64_t after, uint32_t l
 
 /* ---- audit ---- */
 
+/* The event of the state that the change is in, if it is one that operators wait for. */
+static void note_state(struct hub *h, sqlite3_stmt *st, const char *id, const char *refused_by)
+{
+    static const struct {
+        const char *state;
+        enum event_type type;
+    } states[] = {{"pending", EVENT_POLICY_HELD},
+                  {"refused", EVENT_POLICY_REFUSED},
+                  {"approved", EVENT_POLICY_APPROVED},
+                  {"rejected", EVENT_POLICY_REJECTED}};
+    const char *decider =
+        sqlite3_column_type(st, C_DECIDED_BY) == SQLITE_NULL ? "" : sql_text(st, C_DECIDED_BY);
+    const char *submitter = sql_text(st, C_SUBMITTER);
+    const char *slash = strncmp(submitter, "agent:", 6) == 0 ? strchr(submitter, '/') : NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        if (strcmp(sql_text(st, C_STATE), states[i].state) == 0)
+            EVENT_NOTE(h->d, states[i].type, slash ? slash + 1 : "", sql_text(st, C_AGENT), "", 1,
+                       {.text = id}, {.text = sql_text(st, C_KIND)}, {.text = *decider ? decider : submitter},
+                       {.text = refused_by});
+}
+
 /* Writes the record of the state that the change is in, and notes that it stands in the log. */
 static int audit_state(struct hub *h, const char *id, bool recovered, struct err *e)
 {
     struct problem p = {0};
     CLEANUP_STMT sqlite3_stmt *st = change_row(h, id, &p);
     char type[32];
+    char refused_by[EVENT_VALUE_MAX + 1] = "";
     json_t *fields;
 
     if (!st)
@@ -310,8 +334,16 @@ static int audit_state(struct hub *h, const char *id, bool recovered, struct err
     if (strcmp(sql_text(st, C_STATE), "refused") == 0 || strcmp(sql_text(st, C_STATE), "pending") == 0) {
         json_t *verdicts = json_of(st, C_VERDICTS), *v, *failed = json_array();
         size_t i;
-        json_array_foreach(verdicts, i, v) if (!json_is_true(json_object_get(v, "ok")))(void)
-            json_array_append(failed, json_object_get(v, "verifier"));
+        json_array_foreach(verdicts, i, v)
+        {
+            size_t used = strlen(refused_by);
+            if (json_is_true(json_object_get(v, "ok")))
+                continue;
+            (void)json_array_append(failed, json_object_get(v, "verifier"));
+            if (!io_format(refused_by + used, sizeof(refused_by) - used, "%s%s", used > 0 ? " " : "",
+                           json_string_value(json_object_get(v, "verifier"))))
+                refused_by[used] = 0;
+        }
         (void)json_object_set_new(fields, "refused_by", failed);
         json_decref(verdicts);
     }
@@ -319,6 +351,7 @@ static int audit_state(struct hub *h, const char *id, bool recovered, struct err
         (void)json_object_set_new(fields, "recovered", json_true());
     if (audit_append(h->audit, AUDIT_DURABLE, type, fields, e) < 0)
         return -1;
+    note_state(h, st, id, refused_by);
     return sql_run(h->registry, e, "UPDATE changes SET audited = ? WHERE id = ?", "ss", sql_text(st, C_STATE),
                    id) < 0
                ? -1

@@ -40,6 +40,11 @@ static int changes(struct hub *h, FILE *f, struct problem *p)
 
 char *metrics_text(struct hub *h, struct problem *p)
 {
+    static const char *const drops[DROPS] = {[DROP_JSONL] = "{sink=\"jsonl\"}",
+                                             [DROP_SYSLOG] = "{sink=\"syslog\"}",
+                                             [DROP_BURST] = "{sink=\"burst\"}",
+                                             [DROP_NOTICES] = "{sink=\"notices\"}",
+                                             [DROP_LISTENER] = "{sink=\"listener\"}"};
     const struct counters *c = &h->counters;
     unsigned by_state[SESSION_STATES] = {0};
     char *text = NULL;
@@ -62,6 +67,12 @@ char *metrics_text(struct hub *h, struct problem *p)
     counter(f, "model_tokens_total", "Tokens used by sessions.", "{direction=\"in\"}", c->tokens_in, true);
     counter(f, "model_tokens_total", "", "{direction=\"out\"}", c->tokens_out, false);
     counter(f, "rejected_tokens_total", "API requests with an unknown token.", "", c->rejected_tokens, true);
+    counter(f, "events_total", "Events of the event stream.", "", c->events, true);
+    counter(f, "events_evicted_total", "Events that left the ring for newer ones.", "", c->events_evicted,
+            true);
+    for (int d = 0; d < DROPS; d++)
+        counter(f, "events_dropped_total", "Events that somebody did not get.", drops[d],
+                c->events_dropped[d], d == 0);
     (void)fputs("# HELP ironclaw_process_up Whether a part of the control plane is connected.\n"
                 "# TYPE ironclaw_process_up gauge\nironclaw_process_up{process=\"vault\"} 1\n",
                 f);

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "events/notice.h"
 #include "gateway/owed.h"
 #include "gateway/registry.h"
 #include "vault/hub.h"
@@ -76,6 +77,11 @@ int tokens_start(struct hub *h, struct err *e)
     return 0;
 }
 
+static void note_denied(struct hub *h, const char *reason, const char *token)
+{
+    EVENT_NOTE(h->d, EVENT_AUTH_DENIED, "", "", "", 1, {.text = reason}, {.text = token});
+}
+
 /* An attacker who guesses must not be able to make us sync the disk for every guess. */
 static void count_wrong(struct hub *h)
 {
@@ -111,12 +117,16 @@ int tokens_check(struct hub *h, const char *text, struct token_info *who, struct
         if (sqlite3_column_bytes(st, 3) != sizeof(hash) ||
             sodium_memcmp(sqlite3_column_blob(st, 3), hash, sizeof(hash)) != 0)
             continue;
-        if (sqlite3_column_type(st, 5) != SQLITE_NULL)
+        if (sqlite3_column_type(st, 5) != SQLITE_NULL) {
+            note_denied(h, "revoked", sql_text(st, 0));
             return problem_set(p, 401, "token_revoked",
                                "this token was revoked; ask an administrator for another");
-        if (sqlite3_column_type(st, 4) != SQLITE_NULL && sqlite3_column_int64(st, 4) <= now)
+        }
+        if (sqlite3_column_type(st, 4) != SQLITE_NULL && sqlite3_column_int64(st, 4) <= now) {
+            note_denied(h, "expired", sql_text(st, 0));
             return problem_set(p, 401, "token_expired",
                                "this token has expired; ask an administrator for another");
+        }
         (void)io_format(who->id, sizeof(who->id), "%s", sql_text(st, 0));
         (void)io_format(who->name, sizeof(who->name), "%s", sql_text(st, 1));
         who->scope = (enum scope)sqlite3_column_int(st, 2);
@@ -125,6 +135,7 @@ int tokens_check(struct hub *h, const char *text, struct token_info *who, struct
     if (rc < 0)
         return problem_from_err(p, &e);
     count_wrong(h);
+    note_denied(h, text[0] ? "unknown" : "missing", "");
     return problem_set(p, 401, "unauthorized",
                        text[0] ? "this token is not known"
                                : "a token is needed: send it as 'Authorization: Bearer TOKEN'");
@@ -188,6 +199,7 @@ json_t *tokens_bootstrap(struct hub *h, const char *bootstrap, const char *name,
     hash_token(bootstrap, hash);
     if (sodium_memcmp(hash, h->tokens.bootstrap_hash, sizeof(hash)) != 0) {
         count_wrong(h);
+        note_denied(h, "bootstrap", "");
         (void)problem_set(p, 401, "unauthorized",
                           "this is not the bootstrap token that 'ironclaw up' printed");
         return NULL;

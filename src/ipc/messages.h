@@ -15,6 +15,7 @@ enum peer {
     PEER_LAUNCHER,   /* walls; parses nothing from a sandbox */
     PEER_MODELPROXY, /* serves the model port to sandboxes; holds no key */
     PEER_UPSTREAM,   /* talks to providers; holds their keys; started on demand */
+    PEER_EVENTS,     /* the event stream; answers refused system calls; holds no key, opens nothing */
     PEER_COUNT
 };
 
@@ -39,6 +40,22 @@ enum {
     CTL_WANT,   /* u32 peer: start it, if it is a process on demand and not running (modelproxy asks for
                    upstream) */
     CTL_NOTICE, /* str text: one line for the operator's terminal, printed on stdout (the bootstrap token) */
+    /* events only: u32 sink (enum event_sink), u8 rotate (the file is full: keep it as PATH.1, begin a new
+     * one)
+     * -> u32 errno, str text; on success 1 fd to write to */
+    CTL_SINK,
+};
+
+enum event_sink { EVENT_SINK_JSONL, EVENT_SINK_SYSLOG, EVENT_SINKS };
+
+/* Why events were dropped; the first are the sinks. */
+enum event_drop {
+    DROP_JSONL,
+    DROP_SYSLOG,
+    DROP_BURST,    /* too many kinds within a second */
+    DROP_NOTICES,  /* nobody took them: the events process was away or slow */
+    DROP_LISTENER, /* sandboxes whose listener was lost with a process */
+    DROPS
 };
 
 /* ---- api -> vault: one layout for every API operation
@@ -93,6 +110,8 @@ enum {
                          api never sees the key */
     API_PROVIDER_REMOVE, /* subject -> 204 */
     API_IMAGE_LIST,      /* -> 200 {"images":[{"name",...}]} */
+    API_EVENT_LIST,      /* subject "" or a session; after, limit -> 200 {"events":[...],"last":n} */
+    API_EVENT_STREAM,    /* the same from then on: one reply per event {"event":"event","data":{...}} */
     API_LAST
 };
 
@@ -104,7 +123,7 @@ enum {
      * resolved sandbox spec below) -> u32 errno, str text; on success 4 fds: listening sockets made inside
      * the sandbox before any untrusted code ran: queue (unix), queue (TCP on the sandbox's own loopback),
      * model (unix), model (TCP). Spec:
-     * {"wall","image","command":[..],"env":["N=V"..],"memory":bytes,"cpus":number,"pids":n,
+     * {"agent","wall","image","command":[..],"env":["N=V"..],"memory":bytes,"cpus":number,"pids":n,
      *        "mounts":[{"source","target","mode":"ro|rw"}]}
      */
     LAUNCH_START = 200,
@@ -149,4 +168,22 @@ enum {
     UP_KEY, /* str provider -> u32 errno, str text, bytes key */
     /* vault -> upstream */
     UP_FORGET, /* notice: str provider: its key was replaced or removed; the next request asks for it again */
+};
+
+/* ---- to and from events
+ * ------------------------------------------------------------------------------------ */
+enum {
+    /* launcher, vault -> events: notice: u32 type (enum event_type), str session, str agent, str wall, u64
+     * count, then the values of that type (events/event.c): a str or a u64 each */
+    EVENTS_NOTICE = 500,
+    /* launcher -> events: notice: str session, str agent, str wall, u8 again (it ran before the events
+     * process was restarted); 1 fd: the listener of its filter (events/listener.h), or none */
+    EVENTS_SANDBOX,
+    /* vault -> events: u64 after, u32 limit, u32 wait_ms (answer as soon as there is something), str session
+     * ("": any)
+     * -> u64 last (read on from here), u32 count, bytes lines (one event a line, each ended by a newline) */
+    EVENTS_READ,
+    /* events -> vault: notice, when they changed: u64 events, u64 evicted from the ring, u64 dropped for each
+     * of enum event_drop */
+    EVENTS_COUNTERS,
 };

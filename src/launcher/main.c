@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "image/image.h"
 #include "launcher/sessions.h"
+#include "launcher/watcher.h"
 #include "proc/daemon.h"
 #include "proc/seal.h"
 
@@ -232,6 +233,7 @@ static void on_sandbox_exit(struct launcher *l, struct launched *s, int code, co
     struct err e = ERR_INIT;
     CLEANUP_WIRE struct wire_out o = WIRE_OUT_INIT;
 
+    watcher_exited(s, code, reason);
     if (s->remove_after)
         (void)launcher_remove_workspace(l, s->session, &e);
     if (!vault)
@@ -250,6 +252,17 @@ static void on_vault_down(void *ctx)
     (void)ctx;
     for (struct launched *s = launcher.list; s; s = s->next)
         s->nwaiters = 0;
+}
+
+static void on_events_up(void *ctx, struct link *l)
+{
+    (void)l;
+    watcher_events_up(ctx);
+}
+
+static void on_events_down(void *ctx)
+{
+    watcher_events_down(ctx);
 }
 
 static void on_ctl_stop(struct daemon *d)
@@ -288,6 +301,7 @@ int main(void)
         root ? (uint32_t)json_integer_value(json_object_get(daemon_.config, "uid_base")) + UID_SESSIONS_OFFSET
              : 0;
     launcher.on_exit = on_sandbox_exit;
+    watcher_init(&daemon_, &launcher);
     daemon_.on_stop = on_ctl_stop;
     /* Nine descriptors per sandbox. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -297,6 +311,7 @@ int main(void)
     if (image_build_base(launcher.state_dir, &e) < 0)
         log_warn("%s", e.text); /* sessions that need it say so again */
     daemon_expect(&daemon_, PEER_VAULT, vault_rules, ARRAY_LEN(vault_rules), NULL, NULL, on_vault_down);
+    daemon_expect(&daemon_, PEER_EVENTS, NULL, 0, &launcher, on_events_up, on_events_down);
     if (seal_process(&profile, &e) < 0) {
         log_error("%s", e.text);
         return 1;

@@ -20,7 +20,7 @@
 /* Everything parsed out of a spec; strings are borrowed from its JSON. */
 struct parsed {
     struct sandbox_spec spec;
-    const char *image;
+    const char *image, *agent;
     char **argv, **envp;
     char *sources[SANDBOX_MOUNTS_MAX]; /* resolved; malloc'ed */
 };
@@ -139,6 +139,9 @@ static int parse_spec(const json_t *json, const json_t *config, bool strict, str
         return -1;
     }
     p->image = json_string_value(json_object_get(json, "image"));
+    p->agent = json_string_value(json_object_get(json, "agent"));
+    if (!p->agent)
+        p->agent = "";
     p->argv = string_vector(json_object_get(json, "command"));
     p->envp = string_vector(json_object_get(json, "env"));
     if (!p->image || !p->argv || !p->argv[0] || !p->envp ||
@@ -240,6 +243,7 @@ static void finish(struct launcher *l, struct launched *s, int status)
 
     s->wall->stats(&s->sandbox, &stats);
     s->oom = stats.oom_kills > 0;
+    l->on_last_hits(l, s);
     s->wall->destroy(&s->sandbox, NULL);
     for (struct launched **at = &l->list; *at; at = &(*at)->next) {
         if (*at == s) {
@@ -346,6 +350,8 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         s->wall = wall;
         s->log_fd = s->image = -1;
         (void)io_format(s->session, sizeof(s->session), "%s", session);
+        (void)io_format(s->agent, sizeof(s->agent), "%s", p.agent);
+        s->limits = p.spec.limits;
         rc = open_log(s, &log_end, e);
     }
     if (rc == 0) {
@@ -359,6 +365,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         p.spec.stdio[0] = -1;
         p.spec.stdio[1] = p.spec.stdio[2] = log_end;
         p.spec.ports = true;
+        p.spec.observe = l->observe;
         rc = wall->start(&p.spec, &s->sandbox, e);
     }
     free_parsed(&p);
@@ -377,6 +384,11 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         abort();
     s->next = l->list;
     l->list = s;
+    l->on_launch(l, s);
+    /* A listener that nobody took would keep refused calls waiting for ever. */
+    if (s->sandbox.listener >= 0)
+        (void)close(s->sandbox.listener);
+    s->sandbox.listener = -1;
     return s;
 }
 

@@ -12,8 +12,10 @@ enum { LOG_TAIL_MAX = 64 * 1024 };
 
 struct launched {
     struct launched *next;
-    char session[64];
+    char session[64], agent[64];
     const struct wall_ops *wall;
+    struct cgroup_limits limits;
+    struct cgroup_hits hits; /* as they were told last */
     struct sandbox sandbox;
     struct event *exited, *output, *grace;
     int image;  /* holds the image it runs on (image/image.h) */
@@ -21,6 +23,7 @@ struct launched {
     char *log;  /* the last LOG_TAIL_MAX bytes at most; allocated on first output */
     size_t log_len;
     bool stopping, oom;
+    bool observed;     /* the events process has its listener */
     uint64_t *waiters; /* calls to answer once it is gone */
     size_t nwaiters;
     bool remove_after; /* delete the workspace once it is gone */
@@ -32,8 +35,14 @@ struct launcher {
     uint32_t uid_base; /* first host uid for sessions; 0 rootless */
     const json_t *config;
     struct launched *list;
+    /* Called for each new sandbox, before its workload has run for long. May take sandbox.listener; whatever
+     * is left of it is closed. */
+    void (*on_launch)(struct launcher *l, struct launched *s);
+    /* Called just before the cgroup of a sandbox that ended goes. */
+    void (*on_last_hits)(struct launcher *l, struct launched *s);
     /* Called once per sandbox that ended, before it is freed. */
     void (*on_exit)(struct launcher *l, struct launched *s, int code, const char *reason);
+    bool observe; /* somebody is there to answer refused system calls */
 };
 
 /* The running sandbox of a session, or NULL. */

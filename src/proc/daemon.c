@@ -19,6 +19,7 @@ static const char *const peer_names[PEER_COUNT] = {
     [PEER_SUPERVISOR] = "supervisor", [PEER_API] = "api",
     [PEER_VAULT] = "vault",           [PEER_LAUNCHER] = "launcher",
     [PEER_MODELPROXY] = "modelproxy", [PEER_UPSTREAM] = "upstream",
+    [PEER_EVENTS] = "events",
 };
 
 const char *peer_name(enum peer p)

@@ -57,8 +57,8 @@ void daemon_notice(struct daemon *d, const char *text);
  * Extra descriptors, by process (the supervisor opens them before anything is sealed):
  *   vault      5: passphrase for the master key (a memfd; empty when the key is not passphrase-protected)
  *   api        5: listening unix socket; then three for every entry of config "listen": listener,
- * certificate, private key modelproxy 5: the mock script (empty when none is configured) launcher, upstream:
- * none
+ * certificate, private key modelproxy 5: the mock script (empty when none is configured) launcher, upstream,
+ * events: none
  *
  * Paths: as root the vault is confined by chroot to the state directory, rootless by Landlock alone. After
  * seal_process() it reaches its files below daemon_state_root(): "" when confined by chroot, else config

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -83,6 +85,11 @@ static int restrict_files(const struct landlock_path *rules, size_t n, const str
     return landlock_restrict(rules, n, !(p->groups & SEAL_CONNECT), false, e) < 0 ? -1 : 0;
 }
 
+/* seccomp_unotify(2): receive, answer, and how to hand over (Linux 6.6, _IOW(SECCOMP_IOC_MAGIC, 4, __u64)).
+ */
+static const uint32_t listener_requests[] = {SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND,
+                                             _IOW(SECCOMP_IOC_MAGIC, 4, __u64)};
+
 static int filter_syscalls(const struct seal_profile *p, struct err *e)
 {
     bool deny_list = p->groups & SEAL_LAUNCH;
@@ -94,6 +101,9 @@ static int filter_syscalls(const struct seal_profile *p, struct err *e)
     for (size_t i = 0; !deny_list && rc == 0 && i < seal_nsyscalls; i++)
         if (seal_syscalls[i].groups & p->groups)
             rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, seal_syscalls[i].nr, 0);
+    for (size_t i = 0; p->groups & SEAL_NOTIFY && rc == 0 && i < ARRAY_LEN(listener_requests); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                              SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, listener_requests[i]));
     for (size_t i = 0; deny_list && rc == 0 && i < seal_ndenied; i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
 #ifdef IRONCLAW_SANITIZED

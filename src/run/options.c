@@ -28,6 +28,9 @@ static const char help[] =
     "  --env NAME[=VALUE]  pass a variable; without a value, the caller's\n"
     "  -t, --terminal      give the command a terminal of its own\n"
     "  --state-dir DIR     where images are kept\n"
+    "  --events FILE       append what happens to FILE, one JSON object a line: refused system calls, "
+    "limits, the end; - "
+    "for stderr\n"
     "\n"
     "Exit status: the command's own; 125 could not launch, 126 not executable, 127 not found, 128+N killed "
     "by signal N\n"
@@ -46,7 +49,8 @@ enum option_id {
     OPT_PIDS,
     OPT_TIMEOUT,
     OPT_ENV,
-    OPT_STATE
+    OPT_STATE,
+    OPT_EVENTS
 };
 
 static const struct option long_options[] = {
@@ -62,6 +66,7 @@ static const struct option long_options[] = {
     {"env", 1, NULL, OPT_ENV},
     {"terminal", 0, NULL, 't'},
     {"state-dir", 1, NULL, OPT_STATE},
+    {"events", 1, NULL, OPT_EVENTS},
     {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -189,6 +194,9 @@ static int take(struct run_options *o, int id, char *value, size_t *nenv, struct
         return 0;
     case OPT_STATE:
         o->state_dir = value;
+        return 0;
+    case OPT_EVENTS:
+        o->events = value;
         return 0;
     case OPT_MOUNT:
         return add_mount(o, value, e);

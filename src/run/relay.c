@@ -177,28 +177,35 @@ static void move(struct relay *r, const struct pollfd *from, const struct pollfd
 }
 
 int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals,
-              uint64_t deadline_ns)
+              uint64_t deadline_ns, struct run_events *ev)
 {
-    enum { PIDFD, SIGNALS, FROM, TO = FROM + 3, COUNT = TO + 3 };
+    enum { PIDFD, SIGNALS, LISTENER, FROM, TO = FROM + 3, COUNT = TO + 3 };
 
     for (;;) {
-        struct pollfd p[COUNT] = {
-            [PIDFD] = {.fd = s->pidfd, .events = POLLIN}, [SIGNALS] = {.fd = signals, .events = POLLIN}};
-        uint64_t now = deadline_ns ? io_monotonic_ns() : 0;
+        struct pollfd p[COUNT] = {[PIDFD] = {.fd = s->pidfd, .events = POLLIN},
+                                  [SIGNALS] = {.fd = signals, .events = POLLIN},
+                                  [LISTENER] = {.fd = ev->listener, .events = POLLIN}};
+        uint64_t now = deadline_ns || ev->flush_at ? io_monotonic_ns() : 0, next = deadline_ns;
         int wait = -1;
         prepare(r, p + FROM, p + TO);
-        if (deadline_ns) {
-            if (now >= deadline_ns)
-                return 1;
-            wait =
-                (deadline_ns - now) / 1000000 < INT_MAX ? (int)((deadline_ns - now) / 1000000 + 1) : INT_MAX;
-        }
+        if (deadline_ns && now >= deadline_ns)
+            return 1;
+        if (ev->flush_at && now >= ev->flush_at)
+            run_events_flush(ev);
+        if (ev->flush_at && (!next || ev->flush_at < next))
+            next = ev->flush_at;
+        if (next)
+            wait = next <= now                        ? 0
+                   : (next - now) / 1000000 < INT_MAX ? (int)((next - now) / 1000000 + 1)
+                                                      : INT_MAX;
         if (poll(p, COUNT, wait) < 0) {
             if (errno != EINTR)
                 return 0;
             continue;
         }
         move(r, p + FROM, p + TO);
+        if (p[LISTENER].revents)
+            run_events_readable(ev);
         if (p[SIGNALS].revents)
             forward_signal(r, s, wall, signals);
         if (p[PIDFD].revents)

@@ -100,10 +100,13 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     struct sandbox s = SANDBOX_INIT;
     struct relay relay;
     struct cgroup_stats stats = {0};
+    struct run_events events;
     CLEANUP_CLOSE int signals = open_signals();
     uint64_t deadline;
     int status = 0, timed_out;
 
+    if (run_events_open(&events, o->events, wall->name, e) < 0)
+        return -1;
     if (relay_prepare(&relay, spec->terminal, e) < 0)
         return -1;
     memcpy(spec->stdio, relay.inside, sizeof(spec->stdio));
@@ -112,8 +115,9 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     if (limit_asked(&o->limits))
         warn_shortfall(wall);
     deadline = o->timeout_ms ? io_monotonic_ns() + o->timeout_ms * 1000000U : 0;
+    run_events_launched(&events, &s);
     relay_started(&relay, s.terminal);
-    timed_out = relay_run(&relay, &s, wall, signals, deadline);
+    timed_out = relay_run(&relay, &s, wall, signals, deadline, &events);
     if (timed_out)
         (void)kill(s.pid, SIGKILL);
     while (waitpid(s.pid, &status, 0) < 0 && errno == EINTR)
@@ -123,6 +127,7 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     print_launch_error(&s);
     if (status != 0)
         wall->stats(&s, &stats);
+    run_events_ended(&events, &s.cgroup, &o->limits, status, timed_out != 0);
     wall->destroy(&s, NULL);
     if (timed_out)
         (void)fprintf(stderr, "ironclaw: killed: still running after --timeout\n");
@@ -174,6 +179,7 @@ int run_main(int argc, char **argv)
     spec.limits = o.limits;
     spec.uid = RUN_UID_BASE + (uint32_t)getpid();
     spec.terminal = o.terminal;
+    spec.observe = o.events != NULL;
     rc = run_sandbox(wall, &spec, &o, &e);
     if (rc < 0)
         rc = fail(&e, RUN_CANNOT_LAUNCH);

@@ -48,6 +48,7 @@ char *launch_spec(const struct session *s, const json_t *agent)
     CLEANUP_FREE char *session = x_asprintf("IRONCLAW_SESSION=%s", s->id);
     char *text;
 
+    (void)json_object_set_new(spec, "agent", json_string(s->agent));
     (void)json_object_set(spec, "wall", json_object_get(agent, "wall"));
     (void)json_object_set(spec, "image", json_object_get(agent, "image"));
     (void)json_object_set(spec, "command", json_object_get(agent, "command"));

@@ -218,6 +218,7 @@ static void readable(struct connection *c)
         st = frame_got(&c->in, (size_t)n);
         if (st == FRAME_BAD) {
             /* Where the next frame starts is unknown: say why, then hang up. */
+            c->port->backend->denied(c->port->ctx, "bad_length");
             if (answer(c, queue_error("bad_length", "a frame has 1 to 262144 bytes")))
                 connection_free(c);
             return;
@@ -249,6 +250,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     } else if (what & EV_READ) {
         readable(c);
     } else if (c->in.have > 0 && c->port->credit >= 0) {
+        c->port->backend->denied(c->port->ctx, "stalled");
         connection_free(c); /* half a frame, then silence */
     } else {
         proceed(c); /* the pause is over */
@@ -285,6 +287,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         static const char text[] = "\0\0\0\x6e{\"ok\":false,\"error\":{\"code\":\"too_many_connections\","
                                    "\"message\":\"at most 16 connections per session; close one\"}}";
         _Static_assert(sizeof(text) - 1 - FRAME_HEAD == 0x6e, "the frame's length");
+        p->backend->denied(p->ctx, "too_many_connections");
         (void)!send(got, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         (void)close(got);
         return;

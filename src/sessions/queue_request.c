@@ -190,6 +190,8 @@ json_t *queue_request(const struct queue_backend *b, void *ctx, const uint8_t *d
         return NULL;
     }
     if (!answer) {
+        if (r.p.status < 500) /* what is not its fault is no denial */
+            b->denied(ctx, r.p.code);
         answer = problem_json(&r.p);
         (void)json_object_set_new(answer, "ok", json_false());
     }

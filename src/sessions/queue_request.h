@@ -26,6 +26,8 @@ struct queue_backend {
     json_t *(*change)(void *ctx, const char *kind, const json_t *document, const char *reason,
                       struct problem *p);
     json_t *(*change_status)(void *ctx, const char *id, struct problem *p);
+    /* The port refused something; `reason` is the error's code. */
+    void (*denied)(void *ctx, const char *reason);
 };
 
 /* The rate limit counts in quarters of a durable append. */

@@ -108,6 +108,8 @@ void sessions_launcher_up(struct hub *h);
 void sessions_launcher_down(struct hub *h);
 void sessions_modelproxy_up(struct hub *h);
 void sessions_exited(struct hub *h, const char *id, uint32_t code, const char *reason);
+/* An event, if the outcome of a call means that the model port refused it. */
+void sessions_model_denied(struct hub *h, const char *id, const char *outcome);
 void sessions_model_call(struct hub *h, const char *id, uint64_t tokens_in, uint64_t tokens_out);
 
 /*

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "events/notice.h"
 #include "gateway/change.h"
 #include "sessions/queue_port.h"
 #include "sessions/session_impl.h"
@@ -217,6 +218,13 @@ static json_t *on_change_status(void *ctx, const char *id, struct problem *p)
     return shown;
 }
 
+static void on_denied(void *ctx, const char *reason)
+{
+    const struct session *s = ctx;
+
+    EVENT_NOTE(s->h->d, EVENT_PORT_DENIED, s->id, s->agent, s->wall, 1, {.text = "queue"}, {.text = reason});
+}
+
 const struct queue_backend session_backend = {
     .hello = on_hello,
     .config = on_config,
@@ -226,6 +234,7 @@ const struct queue_backend session_backend = {
     .history = on_history,
     .change = on_change,
     .change_status = on_change_status,
+    .denied = on_denied,
 };
 
 /* ---- model use ---- */
@@ -243,6 +252,19 @@ static void save_one(void *arg, struct session *s)
         log_error("%s", e.text);
     else
         s->usage_dirty = false;
+}
+
+void sessions_model_denied(struct hub *h, const char *id, const char *outcome)
+{
+    /* The port's own refusals; the others are the provider's, the client's or the host's doing. */
+    static const char *const refusals[] = {"path", "method",      "request", "size",
+                                           "rate", "concurrency", "budget"};
+    const struct session *s = session_find(h, id);
+
+    for (size_t i = 0; i < ARRAY_LEN(refusals); i++)
+        if (strcmp(outcome, refusals[i]) == 0)
+            EVENT_NOTE(h->d, EVENT_PORT_DENIED, s ? s->id : "", s ? s->agent : "", s ? s->wall : "", 1,
+                       {.text = "model"}, {.text = refusals[i]});
 }
 
 void sessions_model_call(struct hub *h, const char *id, uint64_t tokens_in, uint64_t tokens_out)

@@ -31,20 +31,21 @@ static const struct {
     const char *binary;
     bool on_demand; /* started when a peer asks for it; ends by itself when idle */
 } programs[] = {
-    {PEER_VAULT, "ironclaw-vault", false},
-    {PEER_LAUNCHER, "ironclaw-launcher", false},
-    {PEER_MODELPROXY, "ironclaw-modelproxy", false},
-    {PEER_UPSTREAM, "ironclaw-upstream", true},
-    {PEER_API, "ironclaw-api", false},
+    {PEER_EVENTS, "ironclaw-events", false},     {PEER_VAULT, "ironclaw-vault", false},
+    {PEER_LAUNCHER, "ironclaw-launcher", false}, {PEER_MODELPROXY, "ironclaw-modelproxy", false},
+    {PEER_UPSTREAM, "ironclaw-upstream", true},  {PEER_API, "ironclaw-api", false},
 };
 
 static const enum peer links[][2] = {
     {PEER_API, PEER_VAULT},           {PEER_VAULT, PEER_LAUNCHER}, {PEER_VAULT, PEER_MODELPROXY},
-    {PEER_MODELPROXY, PEER_UPSTREAM}, {PEER_VAULT, PEER_UPSTREAM},
+    {PEER_MODELPROXY, PEER_UPSTREAM}, {PEER_VAULT, PEER_UPSTREAM}, {PEER_LAUNCHER, PEER_EVENTS},
+    {PEER_VAULT, PEER_EVENTS},
 };
 
-/* Orderly stop: first nobody may ask, then nothing runs, last the keeper of what was acknowledged. */
-static const enum peer stop_order[] = {PEER_API, PEER_LAUNCHER, PEER_MODELPROXY, PEER_UPSTREAM, PEER_VAULT};
+/* Orderly stop: first nobody may ask, then nothing runs, then the keeper of what was acknowledged, last
+ * who tells of all that. */
+static const enum peer stop_order[] = {PEER_API,      PEER_LAUNCHER, PEER_MODELPROXY,
+                                       PEER_UPSTREAM, PEER_VAULT,    PEER_EVENTS};
 
 static const char *binary_of(enum peer p)
 {
@@ -210,7 +211,28 @@ static bool on_want(void *ctx, const struct link_req *req, struct wire_in *in)
     return true;
 }
 
+static bool on_sink(void *ctx, const struct link_req *req, struct wire_in *in)
+{
+    const struct child *c = ctx;
+    uint32_t sink = wire_get_u32(in);
+    bool rotate = wire_get_u8(in);
+    CLEANUP_WIRE struct wire_out o = WIRE_OUT_INIT;
+    struct err e = ERR_INIT;
+    int fd;
+
+    if (!wire_in_done(in) || c->peer != PEER_EVENTS || sink >= EVENT_SINKS || req->id == 0)
+        return false;
+    fd = sinks_open(json_object_get(c->up->config, "events"), (enum event_sink)sink, rotate, &e);
+    wire_put_u32(&o, fd < 0 ? (uint32_t)e.code : 0);
+    wire_put_str(&o, fd < 0 ? e.text : "");
+    (void)link_reply(req->link, req->id, false, &o, &fd, fd < 0 ? 0 : 1);
+    if (fd >= 0)
+        (void)close(fd);
+    return true;
+}
+
 static const struct link_rule control_rules[] = {
+    {CTL_SINK, "sink", 5, 5, 0, on_sink},
     {CTL_WANT, "want", 4, 4, 0, on_want},
     {CTL_READY, "ready", 0, 0, 0, on_ready},
     {CTL_NOTICE, "notice", 4, 516, 0, on_notice},

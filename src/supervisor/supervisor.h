@@ -56,6 +56,10 @@ int state_open(struct supervisor *s, struct err *e);
 int sockets_open(struct supervisor *s, struct err *e);
 void sockets_close(struct supervisor *s);
 
+/* sinks.c: opens what events are written to, as configured. `rotate` moves a full file to PATH.1 first.
+ * Returns the descriptor, or -1 with e. */
+int sinks_open(const json_t *conf, enum event_sink sink, bool rotate, struct err *e);
+
 /* processes.c: the table of processes and links, and their life. */
 int processes_start(struct supervisor *s, struct err *e);
 void processes_stop(struct supervisor *s);

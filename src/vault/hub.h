@@ -22,7 +22,8 @@ struct counters {
     uint64_t messages_in, messages_out, deltas;
     uint64_t model_ok, model_refused; /* calls that reached the provider and succeeded; all others */
     uint64_t tokens_in, tokens_out;
-    uint64_t rejected_tokens; /* API requests with an unknown token */
+    uint64_t rejected_tokens;                               /* API requests with an unknown token */
+    uint64_t events, events_evicted, events_dropped[DROPS]; /* as the events process said last */
 };
 
 /* Calls to the model port that were refused, of one session, in this minute. */
@@ -47,6 +48,7 @@ struct hub {
     struct counters counters;
     struct refusals strangers; /* calls of sessions that do not exist (any more) */
     uint64_t api_epoch; /* grows with every new link to api: answers to calls of an older one are dropped */
+    struct event_stream *event_streams; /* gateway/api_events.c */
     struct event *idle_timer;
     struct event *anchor_sync; /* runs once the handler that wrote an anchor has answered */
 };

@@ -70,6 +70,7 @@ static bool on_model_call(void *ctx, const struct link_req *req, struct wire_in 
     else
         h->counters.model_refused++;
     sessions_model_call(h, session, tokens_in, tokens_out);
+    sessions_model_denied(h, session, outcome);
     if (strcmp(outcome, "ok") != 0 && !sessions_model_refused(h, session))
         return true;
     shown = json_string(path); /* a sandbox chose it: it may not be text at all */
@@ -105,6 +106,21 @@ static bool on_key(void *ctx, const struct link_req *req, struct wire_in *in)
     return true;
 }
 
+static bool on_event_counters(void *ctx, const struct link_req *req, struct wire_in *in)
+{
+    struct hub *h = ctx;
+    uint64_t v[2 + DROPS];
+
+    for (size_t i = 0; i < ARRAY_LEN(v); i++)
+        v[i] = wire_get_u64(in);
+    if (!wire_in_done(in) || req->id != 0)
+        return false;
+    h->counters.events = v[0];
+    h->counters.events_evicted = v[1];
+    memcpy(h->counters.events_dropped, v + 2, sizeof(h->counters.events_dropped));
+    return true;
+}
+
 static const struct link_rule launcher_rules[] = {
     {LAUNCH_EXITED, "exited", 12, 12 + SESSION_ID_MAX + SHORT_TEXT, 0, on_exited},
 };
@@ -113,6 +129,10 @@ static const struct link_rule modelproxy_rules[] = {
 };
 static const struct link_rule upstream_rules[] = {
     {UP_KEY, "provider key", 4, 4 + SHORT_TEXT, 0, on_key},
+};
+
+static const struct link_rule events_rules[] = {
+    {EVENTS_COUNTERS, "event counters", 8 * (2 + DROPS), 8 * (2 + DROPS), 0, on_event_counters},
 };
 
 static void launcher_up(void *ctx, struct link *l)
@@ -135,6 +155,12 @@ static void modelproxy_up(void *ctx, struct link *l)
 static void peer_down(void *ctx)
 {
     (void)ctx; /* registered again when it is back */
+}
+
+static void events_up(void *ctx, struct link *l)
+{
+    (void)ctx;
+    (void)l;
 }
 
 static void upstream_up(void *ctx, struct link *l)
@@ -290,6 +316,7 @@ int main(void)
     daemon_expect(&d, PEER_MODELPROXY, modelproxy_rules, ARRAY_LEN(modelproxy_rules), &h, modelproxy_up,
                   peer_down);
     daemon_expect(&d, PEER_UPSTREAM, upstream_rules, ARRAY_LEN(upstream_rules), &h, upstream_up, peer_down);
+    daemon_expect(&d, PEER_EVENTS, events_rules, ARRAY_LEN(events_rules), &h, events_up, peer_down);
     d.on_stop = on_stop;
     for (size_t i = 0; i < ARRAY_LEN(own_dirs); i++)
         if (make_own_dir(state_dir, own_names[i], own_uid(d.config), own_dirs[i], &e) < 0)

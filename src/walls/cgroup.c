@@ -342,6 +342,20 @@ void cgroup_read_stats(const struct cgroup *c, struct cgroup_stats *s)
     s->cpu_us = read_number(c->dirs[2], "cpuacct.usage", NULL) / 1000;
 }
 
+void cgroup_read_hits(const struct cgroup *c, struct cgroup_hits *h)
+{
+    const char *pids = c->v2 ? c->dirs[0] : c->dirs[1], *cpu = c->v2 ? c->dirs[0] : c->dirs[2];
+
+    *h = (struct cgroup_hits){0};
+    if (c->ndirs == 0)
+        return;
+    h->oom_kills = read_number(c->dirs[0], c->v2 ? "memory.events" : "memory.oom_control", "oom_kill");
+    h->pids_refused = read_number(pids, "pids.events", "max");
+    h->throttled = read_number(cpu, "cpu.stat", "nr_throttled");
+    h->throttled_us = c->v2 ? read_number(cpu, "cpu.stat", "throttled_usec")
+                            : read_number(cpu, "cpu.stat", "throttled_time") / 1000;
+}
+
 void cgroup_destroy(struct cgroup *c)
 {
     cgroup_close(c);

@@ -61,6 +61,15 @@ void cgroup_close(struct cgroup *c);
 
 void cgroup_read_stats(const struct cgroup *c, struct cgroup_stats *s);
 
+/* How often the limits were hit since the group was made; zeros where the host does not count. */
+struct cgroup_hits {
+    uint64_t oom_kills;    /* processes killed for memory */
+    uint64_t pids_refused; /* forks refused */
+    uint64_t throttled;    /* scheduling periods in which the cpu limit stopped it */
+    uint64_t throttled_us;
+};
+void cgroup_read_hits(const struct cgroup *c, struct cgroup_hits *h);
+
 /* Kills what is inside (v2 cgroup.kill) and removes the directories, waiting for dying processes at most 2 s.
  */
 void cgroup_destroy(struct cgroup *c);

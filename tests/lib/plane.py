@@ -26,7 +26,7 @@ import time
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 OUT = os.path.realpath(os.environ.get("IRONCLAW_OUT", os.path.join(ROOT, "out")))
-DAEMONS = ("vault", "launcher", "modelproxy", "api")
+DAEMONS = ("events", "vault", "launcher", "modelproxy", "api")
 UID_RANGE = 1 << 24
 
 

@@ -8,6 +8,13 @@
 #include "sessions/frame.h"
 #include "sessions/queue_request.h"
 
+static void b_denied(void *ctx, const char *reason)
+{
+    (void)ctx;
+    if (!*reason)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static json_t *b_hello(void *ctx)
@@ -79,8 +86,8 @@ static json_t *b_status(void *ctx, const char *id, struct problem *p)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct queue_backend backend = {b_hello, b_config,  b_recv,   b_append,
-                                                 b_delta, b_history, b_change, b_status};
+    static const struct queue_backend backend = {b_hello,   b_config, b_recv,   b_append, b_delta,
+                                                 b_history, b_change, b_status, b_denied};
     struct frame f = {0};
     int has_message = size > 0 && data[0] & 1;
     size_t step = size > 0 ? (size_t)(data[0] >> 1) + 1 : 1;

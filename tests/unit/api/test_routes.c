@@ -129,7 +129,7 @@ static void a_parameter_is_taken_once_in_range_and_where_it_belongs(void **state
     assert_int_equal(query_take(&q, all, "wait", "60", &e), 0);
     assert_int_equal(query_take(&q, all, "agent", "coder", &e), 0);
     assert_true(q.after == INT64_MAX && q.limit == 1000 && q.wait_ms == 60000);
-    assert_string_equal(q.agent, "coder");
+    assert_string_equal(q.subject, "coder");
     assert_int_equal(query_take(&q, all, "after", "1", &e), -1);
     q = query_default();
     assert_int_equal(query_take(&q, all, "after", "9223372036854775808", &e), -1);
