@@ -1,12 +1,14 @@
 /*
- * `ironclaw bench`.
+ * `ironclaw bench` and `ironclaw capacity`.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -15,39 +17,56 @@
 #include "bench/bench.h"
 
 static const char help[] =
-    "usage: ironclaw bench [--quick] [--iterations N] [--out DIR]\n"
-    "Measures starting a sandbox against bubblewrap and runc in the same run, and the control plane.\n"
+    "usage: ironclaw bench [--quick] [--wall W,...] [--only GROUP,...] [--rounds N] [--sandboxes N] "
+    "[--sessions N] [--out DIR]\n"
+    "Measures every wall of this host against its peers (bwrap, runc, crun, runsc, podman: those that are "
+    "installed), in the\n"
+    "same run on the same root, and the control plane.\n"
     "\n"
-    "  --quick         a smaller run, under a minute\n"
-    "  --iterations N  rounds of the start benchmark (default 60)\n"
-    "  --out DIR       also write results.md, results.json and methodology.txt there\n"
+    "  --quick         a smaller run, about two minutes\n"
+    "  --wall W,...    these walls only; the ratios are those of the first\n"
+    "  --only GROUP,...  of start, loops, programs, density, plane\n"
+    "  --rounds N      rounds of the start benchmark (default 40; quick 10)\n"
+    "  --sandboxes N   most idle sandboxes of the density curve, a power of ten (default 1000; quick 10)\n"
+    "  --sessions N    most sessions for chat, a power of ten (default 1000; quick 10)\n"
+    "  --out DIR       also write results.md, results.json, methodology.txt and charts there\n"
     "\n"
     "example: ironclaw bench --quick --out results\n";
 
-static int parse(int argc, char **argv, struct bench_options *o, struct err *e)
+void bench_progress(const char *text)
 {
-    static const struct option options[] = {{"quick", 0, NULL, 'q'},
-                                            {"iterations", 1, NULL, 'n'},
-                                            {"out", 1, NULL, 'o'},
-                                            {"help", 0, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    uint64_t v;
+    if (isatty(2))
+        (void)fprintf(stderr, "\r\033[K%s", text ? text : "");
+}
+
+static int parse(int argc, char **argv, struct bench *b, struct err *e)
+{
+    static const struct option options[] = {
+        {"quick", 0, NULL, 'q'},  {"wall", 1, NULL, 'w'},      {"only", 1, NULL, 'g'},
+        {"rounds", 1, NULL, 'n'}, {"sandboxes", 1, NULL, 'x'}, {"sessions", 1, NULL, 's'},
+        {"out", 1, NULL, 'o'},    {"help", 0, NULL, 'h'},      {NULL, 0, NULL, 0}};
+    uint64_t v = 0;
     int id;
 
-    *o = (struct bench_options){.iterations = 60, .messages = 1000, .sessions = 50};
     opterr = 0;
-    optind = argc > 1 && !strcmp(argv[1], "bench") ? 2 : 1;
+    optind = 2;
     while ((id = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if ((id == 'n' || id == 'x' || id == 's') && (!io_parse_u64(optarg, 10000, &v) || v == 0))
+            return err_set(e, EINVAL, "'%s' is not a number from 1 to 10000", optarg);
         if (id == 'q') {
-            o->iterations = 20;
-            o->messages = 200;
-            o->sessions = 20;
+            b->quick = true;
+        } else if (id == 'w') {
+            b->walls = optarg;
+        } else if (id == 'g') {
+            b->only = optarg;
         } else if (id == 'n') {
-            if (!io_parse_u64(optarg, 10000, &v) || v < 3)
-                return err_set(e, EINVAL, "--iterations takes a number from 3 to 10000");
-            o->iterations = (unsigned)v;
+            b->rounds = (unsigned)v;
+        } else if (id == 'x') {
+            b->sandboxes = (unsigned)v;
+        } else if (id == 's') {
+            b->sessions = (unsigned)v;
         } else if (id == 'o') {
-            o->out = optarg;
+            b->out = optarg;
         } else if (id == 'h') {
             (void)fputs(help, stdout);
             return 1;
@@ -56,6 +75,9 @@ static int parse(int argc, char **argv, struct bench_options *o, struct err *e)
                            argv[optind - 1]);
         }
     }
+    b->rounds = b->rounds ? b->rounds : b->quick ? 10 : 40;
+    b->sandboxes = b->sandboxes ? b->sandboxes : b->quick ? 10 : 1000;
+    b->sessions = b->sessions ? b->sessions : b->quick ? 10 : 1000;
     return optind < argc
                ? err_set(e, EINVAL, "unexpected argument '%s' (see 'ironclaw bench --help')", argv[optind])
                : 0;
@@ -66,7 +88,7 @@ static int parse(int argc, char **argv, struct bench_options *o, struct err *e)
 static int find_command(char *out, size_t cap, struct err *e)
 {
     static const char *const places[] = {"../../ironclaw", "../../bin/ironclaw"};
-    char self[PATHS_MAX_LEN / 2];
+    char self[PATHS_MAX_LEN / 2], path[PATHS_MAX_LEN];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
 
@@ -76,41 +98,114 @@ static int find_command(char *out, size_t cap, struct err *e)
     slash = strrchr(self, '/');
     if (slash)
         *slash = 0;
-    for (size_t i = 0; i < ARRAY_LEN(places); i++)
-        if (io_format(out, cap, "%s/%s", self, places[i]) && access(out, X_OK) == 0)
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        CLEANUP_FREE char *real = NULL;
+        if (!io_format(path, sizeof(path), "%s/%s", self, places[i]) || access(path, X_OK) != 0)
+            continue;
+        real = realpath(path, NULL);
+        if (real && io_format(out, cap, "%s", real))
             return 0;
+    }
     return err_set(e, ENOENT, "cannot find the ironclaw command beside %s", self);
+}
+
+static int command(char *const *argv, struct err *e)
+{
+    struct run r;
+
+    process_run(argv, false, 120, &r);
+    return r.status == 0 ? 0 : err_set(e, EIO, "'%s %s' failed: %s", argv[0], argv[1], r.error);
+}
+
+/* A private copy of the base image with the inside program, and the place of the image "tools". */
+static int prepare(struct bench *b, struct err *e)
+{
+    char state[PATHS_MAX_LEN], from[PATHS_MAX_LEN], to[PATHS_MAX_LEN];
+    char *build[] = {b->ironclaw, (char *)(uintptr_t) "image", (char *)(uintptr_t) "build",
+                     (char *)(uintptr_t) "base", NULL};
+    char *copy[] = {(char *)(uintptr_t) "cp", (char *)(uintptr_t) "-a", from, b->rootfs, NULL};
+    char *add[] = {(char *)(uintptr_t) "install",
+                   (char *)(uintptr_t) "-m",
+                   (char *)(uintptr_t) "0755",
+                   b->inside,
+                   to,
+                   NULL};
+
+    if (paths_helper("ironclaw-bench-inside", b->inside, sizeof(b->inside), e) < 0 || command(build, e) < 0 ||
+        paths_state_dir(state, sizeof(state), e) < 0)
+        return -1;
+    if (!io_format(b->rootfs, sizeof(b->rootfs), "%s/rootfs", b->work) ||
+        !io_format(from, sizeof(from), "%s/images/base/rootfs", state) ||
+        !io_format(to, sizeof(to), "%s/usr/bin/ironclaw-bench-inside", b->rootfs) ||
+        !io_format(b->tools, sizeof(b->tools), "%s/images/tools/rootfs", state))
+        return err_set(e, ENAMETOOLONG, "the path of the state directory is too long");
+    if (access(b->tools, F_OK) != 0)
+        b->tools[0] = 0;
+    if (chmod(b->work, 0755) < 0) /* sandboxes run under other uids */
+        return err_sys(e, errno, "cannot open %s to all", b->work);
+    return command(copy, e) < 0 || command(add, e) < 0 ? -1 : 0;
+}
+
+static int run_bench(struct bench *b, struct err *e)
+{
+    static const struct {
+        const char *group;
+        int (*run)(struct bench *b, struct contender *all, size_t n, struct err *e);
+    } parts[] = {{"start", bench_start},
+                 {"loops", bench_loops},
+                 {"programs", bench_programs},
+                 {"density", bench_density}};
+    static struct contender all[BENCH_CONTENDERS];
+    size_t n;
+    int rc = prepare(b, e);
+
+    if (rc == 0)
+        rc = contenders_find(b, all, &n, e);
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(parts); i++)
+        if (bench_wants(b, parts[i].group))
+            rc = parts[i].run(b, all, n, e);
+    if (rc == 0 && bench_wants(b, "plane"))
+        rc = bench_plane(b, e);
+    bench_progress(NULL);
+    if (json_array_size(b->results) > 0)
+        report_print(b);
+    if (rc == 0 && b->out)
+        rc = report_write(b, all, n, e);
+    return rc;
+}
+
+/* The temporary directory may hold mounts of a peer that was interrupted; they go with the peer's own
+ * clean-up. */
+static void tidy(struct bench *b)
+{
+    struct err e = ERR_INIT;
+
+    if (*b->work && io_remove_tree(AT_FDCWD, b->work, &e) < 0)
+        (void)fprintf(stderr, "ironclaw: %s is left over: %s\n", b->work, e.text);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_options o;
+    static struct bench b;
     struct err e = ERR_INIT;
-    json_t *results = json_array();
-    int rc = parse(argc, argv, &o, &e);
+    bool capacity = argc > 1 && !strcmp(argv[1], "capacity");
+    int rc = capacity ? 0 : parse(argc, argv, &b, &e);
 
-    if (rc != 0) {
-        if (rc < 0)
-            (void)fprintf(stderr, "ironclaw: %s\n", e.text);
-        json_decref(results);
-        return rc > 0 ? 0 : 2;
-    }
-    (void)io_format(o.work, sizeof(o.work), "/tmp/ironclaw-bench.XXXXXX");
-    rc = find_command(o.ironclaw, sizeof(o.ironclaw), &e);
-    if (rc == 0 && !mkdtemp(o.work))
-        rc = err_sys(&e, errno, "cannot create a temporary directory");
+    b.results = json_array();
+    if (rc == 0)
+        rc = find_command(b.ironclaw, sizeof(b.ironclaw), &e);
     if (rc == 0) {
-        rc = bench_start(&o, results, &e);
-        if (rc == 0)
-            rc = bench_plane(&o, results, &e);
-        (void)io_remove_tree(AT_FDCWD, o.work, NULL);
+        (void)io_format(b.work, sizeof(b.work), "/tmp/ironclaw-bench.XXXXXX");
+        if (!mkdtemp(b.work)) {
+            b.work[0] = 0;
+            rc = err_sys(&e, errno, "cannot create a temporary directory");
+        }
     }
-    if (json_array_size(results) > 0)
-        report_print(results);
-    if (rc == 0 && o.out)
-        rc = report_write(&o, results, &e);
+    if (rc == 0)
+        rc = capacity ? capacity_main(&b, argc, argv, prepare, &e) : run_bench(&b, &e);
+    tidy(&b);
     if (rc < 0)
-        (void)fprintf(stderr, "ironclaw: %s\n", e.text);
-    json_decref(results);
-    return rc < 0;
+        (void)fprintf(stderr, "%sironclaw: %s\n", isatty(2) ? "\r\033[K" : "", e.text);
+    json_decref(b.results);
+    return rc >= 0 ? 0 : e.code == EINVAL ? 2 : 1;
 }

@@ -1,12 +1,10 @@
 /*
- * A control plane on a temporary state directory, with the mock model: what it weighs when idle, what an idle
- * session adds, and how long a message takes to come back.
+ * A control plane on a temporary state directory: started, bootstrapped, weighed, stopped. What is measured
+ * on it is in chat.c and model.c.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,46 +17,7 @@
 
 /* Idle means: nothing happened for so long. The vault closes the databases of quiet sessions after 3 s and
  * looks every 2 s. */
-enum { MEMBERS_MAX = 16, SETTLE_US = 7000000 };
-
-struct plane {
-    pid_t pid;
-    FILE *output;
-    struct api *api;
-    char socket[96];
-};
-
-/* Memory of one process as its share of the pages it uses, in KiB (proc_pid_smaps(5), Pss). */
-static long pss_of(pid_t pid)
-{
-    char path[64], line[256];
-    long kib = 0;
-    FILE *f;
-
-    (void)io_format(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
-    f = fopen(path, "re");
-    while (f && fgets(line, sizeof(line), f))
-        if (!strncmp(line, "Pss:", 4))
-            kib = strtol(line + 4, NULL, 10);
-    if (f)
-        (void)fclose(f);
-    return kib;
-}
-
-static long fds_of(pid_t pid)
-{
-    char path[64];
-    long n = 0;
-    DIR *dir;
-
-    (void)io_format(path, sizeof(path), "/proc/%d/fd", (int)pid);
-    dir = opendir(path);
-    while (dir && readdir(dir))
-        n++;
-    if (dir)
-        (void)closedir(dir);
-    return n - 2;
-}
+enum { MEMBERS_MAX = 32, SETTLE_MS = 7000, READY_S = 30 };
 
 /* The supervisor and its children; sandboxes are children of the launcher and do not count. */
 static size_t members(pid_t up, pid_t *out)
@@ -77,74 +36,40 @@ static size_t members(pid_t up, pid_t *out)
     return n;
 }
 
-/* Weighs the control plane once it is idle. */
-static void weigh(pid_t up, long *kib, long *fds, size_t *count)
+void plane_weigh(const struct plane *p, unsigned settle_ms, long *kib, long *fds, size_t *count)
 {
     pid_t pids[MEMBERS_MAX];
     size_t n;
 
-    (void)usleep(SETTLE_US);
-    n = members(up, pids);
+    (void)usleep(settle_ms * 1000U);
+    n = members(p->pid, pids);
     *kib = *fds = 0;
     for (size_t i = 0; i < n; i++) {
-        *kib += pss_of(pids[i]);
-        *fds += fds_of(pids[i]);
+        *kib += host_pss(pids[i]);
+        *fds += host_fds(pids[i]);
     }
     *count = n;
 }
 
-static int start(const struct bench_options *o, struct plane *p, char *token, size_t cap, struct err *e)
+/* Reads the output up to the line that says that it is ready; the bootstrap token comes before it. */
+static int await_ready(struct plane *p, char *token, size_t cap, struct err *e)
 {
-    extern char **environ;
-    static const char config[] =
-        "api:\n  rate_per_minute: 1000000\nmodel_defaults:\n  requests_per_minute: 0\n";
-    posix_spawn_file_actions_t actions;
-    char state[80], path[96], line[512];
-    char *argv[] = {(char *)(uintptr_t)o->ironclaw,
-                    (char *)(uintptr_t) "up",
-                    (char *)(uintptr_t) "--state-dir",
-                    state,
-                    (char *)(uintptr_t) "--config",
-                    path,
-                    NULL};
-    int ends[2], rc;
+    FILE *f = fdopen(dup(p->output), "r");
+    char line[512];
+    bool ready = false;
 
-    (void)io_format(state, sizeof(state), "%s/state", o->work);
-    (void)io_format(path, sizeof(path), "%s/bench.yaml", o->work);
-    (void)io_format(p->socket, sizeof(p->socket), "%s/api.sock", state);
-    if (io_replace_file(AT_FDCWD, path, config, strlen(config), 0600, e) < 0)
-        return -1;
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return err_sys(e, errno, "cannot create a pipe");
-    (void)posix_spawn_file_actions_init(&actions);
-    (void)posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    rc = posix_spawn(&p->pid, argv[0], &actions, NULL, argv, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    (void)close(ends[1]);
-    p->output = fdopen(ends[0], "r");
-    if (rc != 0 || !p->output)
-        return err_sys(e, rc, "cannot start 'ironclaw up'");
     token[0] = 0;
-    while (fgets(line, sizeof(line), p->output)) {
+    while (f && !ready && fgets(line, sizeof(line), f)) {
         const char *found = strstr(line, "ict_");
         if (found)
             (void)io_format(token, cap, "%.*s", (int)strcspn(found, " \n"), found);
-        if (strstr(line, "ready on"))
-            return *token ? 0 : err_set(e, EIO, "'ironclaw up' printed no bootstrap token");
+        ready = strstr(line, "ready on") != NULL;
     }
-    return err_set(e, EIO, "'ironclaw up' ended before it was ready");
-}
-
-static void stop(struct plane *p)
-{
-    api_close(p->api);
-    if (p->pid > 0) {
-        (void)kill(p->pid, SIGTERM);
-        while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-    }
-    if (p->output)
-        (void)fclose(p->output);
+    if (f)
+        (void)fclose(f);
+    return ready && *token
+               ? 0
+               : err_set(e, EIO, "'ironclaw up' did not become ready (run it by hand to see why)");
 }
 
 static int bootstrap(struct plane *p, const char *token, struct err *e)
@@ -155,35 +80,88 @@ static int bootstrap(struct plane *p, const char *token, struct err *e)
     p->api = api_open(p->socket);
     status = api_call(p->api, "POST", "/v1/bootstrap", body, &answer, e);
     json_decref(body);
-    if (status == 201)
-        api_set_token(p->api, json_string_value(json_object_get(answer, "token")));
+    if (status == 201) {
+        (void)io_format(p->token, sizeof(p->token), "%s",
+                        json_string_value(json_object_get(answer, "token")));
+        api_set_token(p->api, p->token);
+    }
     json_decref(answer);
     return status == 201 ? 0 : -1;
 }
 
-static int create_agent(struct plane *p, struct err *e)
+/* The image of everything that runs here: base and the inside program. */
+static int import_image(const struct bench *b, const struct plane *p, struct err *e)
 {
-    json_t *body = json_pack("{s:s,s:{s:i},s:[]}", "name", "bench", "model_limits", "requests_per_minute", 0,
-                             "tools"),
-           *change = NULL;
-    char path[128];
-    long status = api_call(p->api, "POST", "/v1/agents", body, &change, e);
+    char *argv[] = {(char *)(uintptr_t)b->ironclaw, (char *)(uintptr_t) "image",
+                    (char *)(uintptr_t) "import",   (char *)(uintptr_t) "bench",
+                    (char *)(uintptr_t)b->rootfs,   NULL};
+    struct run r;
 
-    json_decref(body);
+    if (setenv("IRONCLAW_STATE_DIR", p->state, 1) < 0)
+        return err_sys(e, errno, "cannot set the environment");
+    process_run(argv, false, 60, &r);
+    (void)unsetenv("IRONCLAW_STATE_DIR");
+    return r.status == 0 ? 0 : err_set(e, EIO, "cannot import the image: %s", r.error);
+}
+
+int plane_start(const struct bench *b, const char *config, struct plane *p, struct err *e)
+{
+    static unsigned serial;
+    char path[112], token[128];
+    char *argv[] = {(char *)(uintptr_t)b->ironclaw,
+                    (char *)(uintptr_t) "up",
+                    (char *)(uintptr_t) "--state-dir",
+                    p->state,
+                    (char *)(uintptr_t) "--config",
+                    path,
+                    NULL};
+
+    *p = (struct plane){.output = -1};
+    (void)io_format(p->state, sizeof(p->state), "%s/state-%u", b->work, serial++);
+    (void)io_format(path, sizeof(path), "%s.yaml", p->state);
+    (void)io_format(p->socket, sizeof(p->socket), "%s/api.sock", p->state);
+    if (io_replace_file(AT_FDCWD, path, config, strlen(config), 0600, e) < 0 || import_image(b, p, e) < 0)
+        return -1;
+    p->pid = process_start(argv, false, &p->output);
+    if (p->pid < 0)
+        return err_sys(e, errno, "cannot start 'ironclaw up'");
+    return await_ready(p, token, sizeof(token), e) < 0 ? -1 : bootstrap(p, token, e);
+}
+
+void plane_stop(struct plane *p)
+{
+    api_close(p->api);
+    if (p->pid > 0) {
+        (void)kill(p->pid, SIGTERM);
+        while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    if (p->output >= 0)
+        (void)close(p->output);
+}
+
+int plane_agent(struct plane *p, json_t *document, struct err *e)
+{
+    json_t *change = NULL, *empty = json_object();
+    char path[128];
+    long status;
+
+    (void)io_format(p->agent, sizeof(p->agent), "%s", json_string_value(json_object_get(document, "name")));
+    status = api_call(p->api, "POST", "/v1/agents", document, &change, e);
+    json_decref(document);
     if (status == 202) {
         (void)io_format(path, sizeof(path), "/v1/changes/%s/approve",
                         json_string_value(json_object_get(change, "id")));
-        body = json_object();
-        status = api_call(p->api, "POST", path, body, NULL, e);
-        json_decref(body);
+        status = api_call(p->api, "POST", path, empty, NULL, e);
     }
+    json_decref(empty);
     json_decref(change);
     return status == 200 ? 0 : -1;
 }
 
-static int create_session(struct plane *p, char *id, size_t cap, struct err *e)
+int plane_session(struct plane *p, char *id, size_t cap, struct err *e)
 {
-    json_t *body = json_pack("{s:s}", "agent", "bench"), *answer = NULL;
+    json_t *body = json_pack("{s:s}", "agent", p->agent), *answer = NULL;
     long status = api_call(p->api, "POST", "/v1/sessions", body, &answer, e);
 
     json_decref(body);
@@ -192,20 +170,17 @@ static int create_session(struct plane *p, char *id, size_t cap, struct err *e)
     return status == 201 ? 0 : -1;
 }
 
-/* One message and its answer, which must quote it. Returns milliseconds, or a negative value. */
-static double round_trip(struct plane *p, const char *session, unsigned i, json_int_t *last, struct err *e)
+double plane_round_trip(struct plane *p, const char *session, const char *text, json_int_t *last,
+                        struct err *e)
 {
-    char text[64], path[160];
-    json_t *body, *answer = NULL;
-    uint64_t begin;
+    char path[160];
+    json_t *body = json_pack("{s:s}", "text", text), *answer = NULL;
+    uint64_t begin = io_monotonic_ns();
     double ms = -1;
 
-    (void)io_format(text, sizeof(text), "ping %u", i);
     (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages", session);
-    body = json_pack("{s:s}", "text", text);
-    begin = io_monotonic_ns();
     if (api_call(p->api, "POST", path, body, NULL, e) == 201) {
-        (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages?after=%lld&wait=20", session,
+        (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages?after=%lld&wait=60", session,
                         (long long)*last);
         if (api_call(p->api, "GET", path, NULL, &answer, e) == 200) {
             const json_t *message = json_array_get(json_object_get(answer, "messages"), 0);
@@ -221,77 +196,47 @@ static double round_trip(struct plane *p, const char *session, unsigned i, json_
     return ms;
 }
 
-static json_t *figure(const char *name, const char *unit, double value)
+static int weigh_idle(struct bench *b, struct plane *p, struct err *e)
 {
-    return json_pack("{s:s,s:s,s:s,s:f}", "group", "control plane", "name", name, "unit", unit, "median",
-                     value);
-}
-
-static int measure_chat(struct plane *p, const struct bench_options *o, json_t *results, struct err *e)
-{
-    CLEANUP_FREE double *ms = x_calloc(o->messages, sizeof(*ms));
-    char session[64];
-    long kib0, kib1, fds0, fds1;
-    json_int_t last = 0;
+    long idle, with, fds;
     size_t count;
-    json_t *r;
+    char session[64];
+    unsigned more = b->quick ? 10 : 50;
 
-    if (create_session(p, session, sizeof(session), e) < 0)
-        return -1;
-    for (unsigned i = 0; i < 20;
-         i++) /* the sandbox starts, caches fill, the conversation reaches its usual length */
-        if (round_trip(p, session, i, &last, e) < 0)
+    for (unsigned i = 0; i < more; i++)
+        if (plane_session(p, session, sizeof(session), e) < 0)
             return -1;
-    weigh(p->pid, &kib0, &fds0, &count);
-    for (unsigned i = 0; i < o->messages; i++)
-        if ((ms[i] = round_trip(p, session, 1000 + i, &last, e)) < 0)
+    plane_weigh(p, SETTLE_MS, &idle, &fds, &count);
+    for (unsigned i = 0; i < more; i++)
+        if (plane_session(p, session, sizeof(session), e) < 0)
             return -1;
-    weigh(p->pid, &kib1, &fds1, &count);
-    r = figure("chat round trip, mock model", "ms", stats_percentile(ms, o->messages, 50));
-    (void)json_object_set_new(r, "p10", json_real(stats_percentile(ms, o->messages, 10)));
-    (void)json_object_set_new(r, "p90", json_real(stats_percentile(ms, o->messages, 90)));
-    (void)json_object_set_new(r, "n", json_integer(o->messages));
-    (void)json_array_append_new(results, r);
-    (void)json_array_append_new(
-        results, figure("memory growth over those messages, all processes", "KiB", (double)(kib1 - kib0)));
-    (void)json_array_append_new(results, figure("descriptor growth over those messages, all processes",
-                                                "descriptors", (double)(fds1 - fds0)));
+    plane_weigh(p, SETTLE_MS, &with, &fds, &count);
+    (void)row_figure(b, "control plane", "each further idle session, its sandbox not counted (PSS)", "",
+                     "KiB", (double)(with - idle) / more);
     return 0;
 }
 
-static int measure(struct plane *p, const struct bench_options *o, json_t *results, struct err *e)
+int bench_plane(struct bench *b, struct err *e)
 {
-    long idle, fds, with;
+    static const char config[] =
+        "api:\n  rate_per_minute: 1000000\nmodel_defaults:\n  requests_per_minute: 0\n";
+    struct plane p;
+    long kib, fds;
     size_t count;
-    char session[64];
+    int rc;
 
-    weigh(p->pid, &idle, &fds, &count);
-    (void)json_array_append_new(results, figure("idle, all processes (PSS)", "KiB", (double)idle));
-    (void)json_array_append_new(results, figure("processes", "", (double)count));
-    if (create_agent(p, e) < 0)
-        return -1;
-    if (measure_chat(p, o, results, e) < 0) /* before the slope: what is loaded once is then loaded */
-        return -1;
-    weigh(p->pid, &idle, &fds, &count);
-    for (unsigned i = 0; i < o->sessions; i++)
-        if (create_session(p, session, sizeof(session), e) < 0)
-            return -1;
-    weigh(p->pid, &with, &fds, &count);
-    (void)json_array_append_new(results, figure("each further idle session, its sandbox not counted (PSS)",
-                                                "KiB", (double)(with - idle) / (double)o->sessions));
-    return 0;
-}
-
-int bench_plane(const struct bench_options *o, json_t *results, struct err *e)
-{
-    struct plane p = {0};
-    char token[128];
-    int rc = start(o, &p, token, sizeof(token), e);
-
+    bench_progress("control plane: starts");
+    rc = plane_start(b, config, &p, e);
+    if (rc == 0) {
+        plane_weigh(&p, SETTLE_MS, &kib, &fds, &count);
+        (void)row_figure(b, "control plane", "idle, all processes (PSS)", "", "KiB", (double)kib);
+        (void)row_figure(b, "control plane", "processes", "", "", (double)count);
+        rc = bench_chat(b, &p, e);
+    }
     if (rc == 0)
-        rc = bootstrap(&p, token, e);
+        rc = weigh_idle(b, &p, e);
     if (rc == 0)
-        rc = measure(&p, o, results, e);
-    stop(&p);
-    return rc;
+        rc = bench_appends(b, &p, e);
+    plane_stop(&p);
+    return rc == 0 ? bench_model(b, e) : rc;
 }

@@ -28,8 +28,8 @@
 #include "base/cleanup.h"
 #include "base/fdpass.h"
 #include "base/landlock.h"
-#include "walls/container/container.h"
 #include "walls/container/seccomp.h"
+#include "walls/handover.h"
 
 enum { CONTROL_FD = 3 };
 

@@ -27,9 +27,15 @@ static const struct {
     int (*serve)(int argc, char **argv); /* argv[0] is the verb */
     const char *helper;                  /* or: the program in libexec that serves it, with argv as it came */
 } verbs[] = {
-    {"run", run_main, NULL},           {"doctor", doctor_main, NULL}, {"image", image_main, NULL},
-    {"version", version, NULL},        {"--version", version, NULL},  {"up", NULL, "ironclaw-supervisor"},
+    {"run", run_main, NULL},
+    {"doctor", doctor_main, NULL},
+    {"image", image_main, NULL},
+    {"version", version, NULL},
+    {"--version", version, NULL},
+    {"up", NULL, "ironclaw-supervisor"},
     {"bench", NULL, "ironclaw-bench"},
+    {"redteam", NULL, "ironclaw-redteam"},
+    {"capacity", NULL, "ironclaw-bench"},
 };
 
 static int delegate(const char *helper, char **argv)

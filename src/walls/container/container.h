@@ -28,6 +28,3 @@ int container_build_root(const struct sandbox_spec *spec, bool rootless, struct 
 /* Loopback up, listening sockets of the ports at their well-known places. Fills fds[SANDBOX_PORTS]. */
 int container_open_ports(int fds[SANDBOX_PORTS], struct err *e);
 int container_loopback_up(struct err *e);
-
-/* Messages on the control socket, child to host: one byte, then text or descriptors. */
-enum { CONTROL_ERROR = 'E', CONTROL_PORTS = 'P', CONTROL_TERMINAL = 'T', CONTROL_READY = 'R' };

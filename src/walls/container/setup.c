@@ -10,23 +10,17 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/caps.h"
 #include "base/cleanup.h"
-#include "base/fdpass.h"
 #include "base/io.h"
 #include "walls/container/container.h"
-
-#ifndef TIOCGPTPEER
-#define TIOCGPTPEER _IO('T', 0x41) /* ioctl_tty(2) */
-#endif
+#include "walls/handover.h"
 
 enum {
     CONTROL_FD = 3, /* where ironclaw-init expects it */
@@ -35,17 +29,6 @@ enum {
     NOFILE_SOFT = 1024,
     NOFILE_HARD = 65536,
 };
-
-static void send_message(int control, char kind, const char *text, const int *fds, int nfds)
-{
-    struct fdpass room;
-    struct iovec iov[2] = {{.iov_base = &kind, .iov_len = 1},
-                           {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)}};
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-
-    fdpass_attach(&msg, &room, fds, nfds);
-    (void)sendmsg(control, &msg, MSG_NOSIGNAL);
-}
 
 /* Maps host uid/gid `uid` to SANDBOX_UID through /proc/self of the host's /proc, opened before it went out of
  * sight. */
@@ -114,34 +97,6 @@ static int set_rlimits(const struct sandbox_spec *spec, struct err *e)
     return spec->uid && geteuid() != 0 ? set_rlimit(RLIMIT_NPROC, "NPROC", processes, processes, e) : 0;
 }
 
-/* Opens the sandbox's own pseudo-terminal: the master goes to the host, the workload gets the slave. */
-static int open_terminal(int control, int *slave, struct err *e)
-{
-    CLEANUP_CLOSE int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
-    int unlock = 0;
-
-    if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 ||
-        (*slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
-        return err_sys(e, errno, "cannot open a terminal");
-    send_message(control, CONTROL_TERMINAL, "", &master, 1);
-    return 0;
-}
-
-/* A directory handed in as a descriptor would be a way past pivot_root: openat(0, "..", ...) starts from it.
- * A disk is worse. */
-static int check_stdio(const struct sandbox_spec *spec, struct err *e)
-{
-    static const char *const names[] = {"input", "output", "error"};
-    struct stat st;
-
-    for (int i = 0; i < 3; i++)
-        if (!spec->terminal && spec->stdio[i] >= 0 && fstat(spec->stdio[i], &st) == 0 &&
-            (S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)))
-            return err_set(e, EINVAL, "standard %s is a %s: it cannot be handed into a sandbox", names[i],
-                           S_ISDIR(st.st_mode) ? "directory" : "disk");
-    return 0;
-}
-
 /* Descriptors 0-2 as asked, 3 the control socket, 4 init; nothing else survives. */
 static int arrange_descriptors(const struct sandbox_spec *spec, int control, int init, int slave,
                                struct err *e)
@@ -205,7 +160,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
 
     if (proc_self < 0 || init < 0)
         return err_sys(e, errno, "cannot open %s", init < 0 ? spec->init : "/proc/self");
-    if (check_stdio(spec, e) < 0)
+    if (handover_check_stdio(spec, e) < 0)
         return -1;
     if (rootless && map_ids(proc_self, geteuid(), getegid(), e) < 0)
         return -1;
@@ -225,7 +180,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
         int ports[SANDBOX_PORTS];
         if (container_open_ports(ports, e) < 0)
             return -1;
-        send_message(control, CONTROL_PORTS, "", ports, SANDBOX_PORTS);
+        handover_send(control, CONTROL_PORTS, "", ports, SANDBOX_PORTS);
     }
     if (seal_root(e) < 0)
         return -1;
@@ -236,7 +191,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
         return -1;
     if (set_rlimits(spec, e) < 0)
         return -1;
-    if (spec->terminal && open_terminal(control, &slave, e) < 0)
+    if (spec->terminal && handover_terminal(control, &slave, e) < 0)
         return -1;
     if (caps_limit(0, e) < 0)
         return -1;
@@ -293,6 +248,6 @@ void container_child(const struct sandbox_spec *spec, const struct cgroup *cgrou
         (void)err_sys(&e, errno, "cannot execute the sandbox's init");
         control = CONTROL_FD;
     }
-    send_message(control, CONTROL_ERROR, e.text, NULL, 0);
+    handover_send(control, CONTROL_ERROR, e.text, NULL, 0);
     _exit(125);
 }

@@ -3,23 +3,18 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/caps.h"
 #include "base/cleanup.h"
-#include "base/fdpass.h"
 #include "base/io.h"
 #include "base/landlock.h"
 #include "walls/container/container.h"
+#include "walls/handover.h"
 
 #define CAP_BIT(n) (1ULL << (n))
 /* CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN: what building a sandbox as
@@ -94,100 +89,6 @@ static void shortfall(char *text, size_t cap)
     }
 }
 
-static pid_t clone_child(const struct cgroup *cgroup, bool rootless, int *pidfd)
-{
-    struct clone_args args = {
-        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD |
-                 (rootless ? CLONE_NEWUSER : 0),
-        .pidfd = (uint64_t)(uintptr_t)pidfd,
-        .exit_signal = SIGCHLD,
-    };
-
-    if (cgroup->into >= 0) {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = (uint32_t)cgroup->into;
-    }
-    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-}
-
-/* One message of the child with its descriptors. Returns the count of bytes, 0 at end of file. */
-static ssize_t receive(int fd, char *text, size_t cap, int *fds, int *nfds)
-{
-    struct iovec iov = {.iov_base = text, .iov_len = cap};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    struct fdpass room;
-    ssize_t n;
-
-    *nfds = 0;
-    fdpass_expect(&msg, &room);
-    do {
-        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
-    if (n <= 0)
-        return n;
-    *nfds = fdpass_take(&msg, fds);
-    return n;
-}
-
-/* Waits until the child reports that every wall stands. Only our own code runs in it before that. */
-static int await_ready(struct sandbox *s, struct err *e)
-{
-    char text[ERR_TEXT_MAX];
-    int fds[SANDBOX_PORTS], nfds;
-
-    for (;;) {
-        ssize_t n = receive(s->control, text, sizeof(text) - 1, fds, &nfds);
-        if (n <= 0)
-            return err_set(e, EIO, "the sandbox ended while it was being built (out of memory, or killed)");
-        text[n] = 0;
-        if (text[0] == CONTROL_READY && nfds <= 1) {
-            s->listener = nfds == 1 ? fds[0] : -1;
-            return 0;
-        }
-        if (text[0] == CONTROL_PORTS && nfds == SANDBOX_PORTS)
-            memcpy(s->ports, fds, sizeof(s->ports));
-        else if (text[0] == CONTROL_TERMINAL && nfds == 1)
-            s->terminal = fds[0];
-        else
-            return err_set(e, EIO, "%s", text + 1);
-    }
-}
-
-static int sandbox_signal(const struct sandbox *s, int sig)
-{
-    return s->pidfd >= 0 && syscall(SYS_pidfd_send_signal, s->pidfd, sig, NULL, 0) == 0 ? 0 : -errno;
-}
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-    *fd = -1;
-}
-
-static void destroy(struct sandbox *s, int *status)
-{
-    int st = 0;
-
-    if (s->pid > 0) {
-        /* Killing pid 1 of the namespace kills everything in it; waitpid returns once all of it is gone
-         * (pid_namespaces(7)). */
-        (void)kill(s->pid, SIGKILL);
-        while (waitpid(s->pid, &st, 0) < 0 && errno == EINTR)
-            ;
-        s->pid = 0;
-        if (status)
-            *status = st;
-    }
-    close_fd(&s->pidfd);
-    close_fd(&s->control);
-    close_fd(&s->terminal);
-    close_fd(&s->listener);
-    for (int i = 0; i < SANDBOX_PORTS; i++)
-        close_fd(&s->ports[i]);
-    cgroup_destroy(&s->cgroup);
-}
-
 /* Does our user namespace have this uid? Only asked when something failed: the initial one has them all. */
 static bool is_mapped(uint32_t uid)
 {
@@ -223,14 +124,17 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
     }
     s->control = pair[0];
     child_control = pair[1];
-    s->pid = clone_child(&s->cgroup, rootless, &s->pidfd);
+    s->pid = handover_clone(&s->cgroup,
+                            CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+                                (rootless ? CLONE_NEWUSER : 0),
+                            &s->pidfd);
     if (s->pid == 0)
         container_child(spec, &s->cgroup, child_control, rootless);
     if (s->pid < 0) {
         int code = errno;
         s->pid = 0;
         s->pidfd = -1;
-        destroy(s, NULL);
+        handover_destroy(s, NULL);
         return err_sys(e, code, "container: cannot create the namespaces%s",
                        code == EPERM ? " (an outer container or sandbox forbids them; run 'ironclaw doctor')"
                        : code == ENOSPC ? " (an outer sandbox forbids them, or there are too many: see the "
@@ -238,9 +142,9 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
                                         : "");
     }
     cgroup_close(&s->cgroup);
-    close_fd(&child_control);
-    if (await_ready(s, e) < 0) {
-        destroy(s, NULL);
+    (void)close(TAKE_FD(child_control));
+    if (handover_await(s, -1, e) < 0) {
+        handover_destroy(s, NULL);
         if (!rootless && !is_mapped(spec->uid))
             (void)err_set(e, EPERM,
                           "an outer container or sandbox maps no uid %u, which the sandbox is to run under "
@@ -251,19 +155,14 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
     return 0;
 }
 
-static void stats(const struct sandbox *s, struct cgroup_stats *out)
-{
-    cgroup_read_stats(&s->cgroup, out);
-}
-
 const struct wall_ops container_wall = {
     .name = "container",
     .strength = 10,
     .probe = probe,
     .shortfall = shortfall,
     .start = start,
-    .signal = sandbox_signal,
-    .stats = stats,
-    .destroy = destroy,
+    .signal = handover_signal,
+    .stats = handover_stats,
+    .destroy = handover_destroy,
     .sweep = cgroup_sweep,
 };

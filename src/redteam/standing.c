@@ -1,0 +1,158 @@
+/*
+ * What holds after every attack, whatever it aimed at: nobody came to the host's listeners, no secret was
+ * sent, the host's files, the control plane, its configuration and the victim are as they were.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "redteam/redteam.h"
+
+static const char *const daemons[] = {"api", "vault", "launcher", "modelproxy"};
+
+/* Everything that only an administrator may change, as text. */
+static char *configuration(struct arena *a, struct err *e)
+{
+    static const char *const paths[] = {"/v1/agents", "/v1/tokens", "/v1/providers", "/v1/images"};
+    json_t *all = json_array(), *one;
+    char *text;
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        if (api_need(a->plane->api, "GET", paths[i], NULL, &one, e) < 0) {
+            json_decref(all);
+            return NULL;
+        }
+        (void)json_array_append_new(all, one ? one : json_null());
+    }
+    text = json_dumps(all, JSON_INDENT(0) | JSON_SORT_KEYS);
+    json_decref(all);
+    return text;
+}
+
+static int restarts(struct arena *a, const struct player *who, long long *out, struct err *e)
+{
+    json_t *answer = NULL;
+    char path[128];
+
+    (void)io_format(path, sizeof(path), "/v1/sessions/%s", who->session);
+    if (api_need(a->plane->api, "GET", path, NULL, &answer, e) < 0)
+        return -1;
+    *out = json_integer_value(json_object_get(answer, "restarts"));
+    json_decref(answer);
+    return 0;
+}
+
+static int victim(struct arena *a, bool *intact, long *visits, long *signals, struct err *e)
+{
+    struct attempt record;
+
+    if (arena_order(a, &a->victim, "check", 0, "", &record, NULL, e) < 0)
+        return -1;
+    *intact = record.complete && attempt_number(&record, "intact", 0) == 1;
+    *visits = attempt_number(&record, "visits", -1);
+    *signals = attempt_number(&record, "signals", -1);
+    attempt_free(&record);
+    return 0;
+}
+
+/* The newest event's number; a control plane without an event stream has none. */
+static long long events(struct arena *a, long long after, char *types, size_t cap)
+{
+    json_t *answer = NULL, *event;
+    struct err ignored = ERR_INIT;
+    char path[192];
+    size_t i, used = 0;
+    long status;
+
+    (void)io_format(path, sizeof(path), "/v1/events?session=%s&after=%lld&limit=1000", a->attacker.session,
+                    after);
+    types[0] = 0;
+    status = api_call(a->plane->api, "GET", path, NULL, &answer, &ignored);
+    json_array_foreach(json_object_get(answer, "events"), i, event)
+    {
+        const char *type = json_string_value(json_object_get(event, "type"));
+        long long seq = json_integer_value(json_object_get(event, "seq"));
+        after = seq > after ? seq : after;
+        if (status == 200 && type && !strstr(types, type) &&
+            io_format(types + used, cap - used, "%s%s", used ? " " : "", type))
+            used = strlen(types);
+        types[used] = 0;
+    }
+    json_decref(answer);
+    return after;
+}
+
+int standing_before(struct arena *a, struct err *e)
+{
+    struct standing *s = &a->before;
+    char ignored[256];
+    bool intact;
+
+    free(s->config);
+    memset(s, 0, sizeof(*s));
+    (void)arena_visits(a, ignored, sizeof(ignored));
+    for (size_t i = 0; i < ARRAY_LEN(daemons); i++)
+        s->pids[s->npids++] = plane_daemon(a->plane, daemons[i]);
+    s->files = host_tree_sum(a->host_dir);
+    s->config = configuration(a, e);
+    a->events_after = events(a, a->events_after, ignored, sizeof(ignored));
+    if (!s->config || restarts(a, &a->attacker, &s->restarts[0], e) < 0 ||
+        restarts(a, &a->victim, &s->restarts[1], e) < 0 || victim(a, &intact, &s->visits, &s->signals, e) < 0)
+        return -1;
+    return intact ? 0 : err_set(e, EIO, "the victim does not hold its secrets even before the attack");
+}
+
+static void check_secrets(const struct arena *a, struct trial *t)
+{
+    for (size_t i = 0; i < a->nsecrets && t->have_record; i++)
+        if (attempt_leaks(&t->record, a->secrets[i].text)) {
+            trial_check(t, false, "no-secret-sent", "the attacker sent the secret: %s", a->secrets[i].name);
+            return;
+        }
+    trial_check(t, true, "no-secret-sent", "none of %zu secrets was sent", a->nsecrets);
+}
+
+static void check_daemons(struct arena *a, struct trial *t)
+{
+    for (size_t i = 0; i < ARRAY_LEN(daemons); i++)
+        if (plane_daemon(a->plane, daemons[i]) != a->before.pids[i]) {
+            trial_check(t, false, "control-plane-alive", "the %s process died", daemons[i]);
+            return;
+        }
+    trial_check(t, true, "control-plane-alive", "the same processes serve as before");
+}
+
+int standing_after(struct arena *a, struct trial *t, struct err *e)
+{
+    struct standing *s = &a->before;
+    CLEANUP_FREE char *config = NULL;
+    char where[256];
+    unsigned visits = arena_visits(a, where, sizeof(where));
+    long long now[2];
+    long doors, signals;
+    bool intact;
+
+    trial_check(t, visits == 0, "no-visit", visits ? "%u arrived at the host's listeners: %s" : "nobody came",
+                visits, where);
+    check_secrets(a, t);
+    trial_check(t, host_tree_sum(a->host_dir) == s->files, "host-files",
+                "the host's files compared before and after");
+    check_daemons(a, t);
+    a->events_after = events(a, a->events_after, t->event, sizeof(t->event));
+    config = configuration(a, e);
+    if (!config || restarts(a, &a->attacker, &now[0], e) < 0 || restarts(a, &a->victim, &now[1], e) < 0 ||
+        victim(a, &intact, &doors, &signals, e) < 0)
+        return -1;
+    trial_check(t, !strcmp(config, s->config), "configuration",
+                "agents, tokens, providers and images compared before and after");
+    trial_check(t, now[1] == s->restarts[1], "sibling-alive", "the sibling was restarted %lld times",
+                now[1] - s->restarts[1]);
+    trial_check(t, intact, "sibling-intact", "the sibling's secrets %s",
+                intact ? "are there, unchanged" : "were changed");
+    trial_check(t, doors == s->visits && signals == s->signals, "sibling-untouched",
+                "%ld visits to the sibling's doors, %ld signals", doors - s->visits, signals - s->signals);
+    return 0;
+}

@@ -1,0 +1,12 @@
+/*
+ * The attacks, family by family. The inside part of an attack is the function of the same id in attacks/; an
+ * id that only one side knows is an error of that attack (the attacker answers "unknown").
+ */
+#include "base/cleanup.h"
+#include "redteam/redteam.h"
+
+const struct family families[] = {
+    {1, "network", "Out through the network", network_attacks},
+    {2, "engines", "Sockets through which a host is administered", engine_attacks},
+};
+const size_t nfamilies = ARRAY_LEN(families);
