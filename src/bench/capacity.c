@@ -56,12 +56,16 @@ struct resource {
 /* Everything a session might take, read at one moment. */
 struct reading {
     double memory;       /* KiB available */
-    double tasks;        /* processes and threads on the host */
     double files;        /* open files on the host */
     double disk, inodes; /* KiB and inodes free below the state directory */
     double fds;          /* descriptors of the control plane process that holds most */
     double fds_limit;    /* and its limit */
-    double namespaces;   /* network namespaces that processes are in */
+    struct family {
+        double pss;      /* KiB */
+        double tasks;    /* processes and threads */
+        double networks; /* different network namespaces */
+        double cpu_s;    /* seconds on a CPU */
+    } family;            /* the control plane and everything below it */
 };
 
 static double number_in(const char *path, int field)
@@ -98,6 +102,40 @@ static void read_descriptors(const struct plane *p, struct reading *r)
     }
 }
 
+/* The parent of a process (proc_pid_stat(5), fourth field; the second may hold spaces), or 0. */
+static pid_t parent_of(pid_t pid)
+{
+    char path[64];
+    CLEANUP_FREE char *text = NULL;
+    const char *at;
+
+    (void)io_format(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (io_read_file(AT_FDCWD, path, 4096, &text, NULL, NULL) < 0)
+        return 0;
+    at = strrchr(text, ')');
+    return at && strlen(at) > 4 ? (pid_t)strtol(at + 4, NULL, 10) : 0;
+}
+
+/* What the tasks of one process add: how many they are, and the seconds they were on a CPU
+ * (Documentation/scheduler/sched-stats.rst). */
+static void add_tasks(pid_t pid, struct family *f)
+{
+    char path[64], file[96];
+    DIR *dir;
+    const struct dirent *d;
+
+    (void)io_format(path, sizeof(path), "/proc/%d/task", (int)pid);
+    dir = opendir(path);
+    while (dir && (d = readdir(dir))) {
+        if (d->d_name[0] == '.' || !io_format(file, sizeof(file), "%s/%.20s/schedstat", path, d->d_name))
+            continue;
+        f->tasks++;
+        f->cpu_s += number_in(file, 0) / 1e9;
+    }
+    if (dir)
+        (void)closedir(dir);
+}
+
 static int compare_ino(const void *a, const void *b)
 {
     const unsigned long long x = *(const unsigned long long *)a, y = *(const unsigned long long *)b;
@@ -105,38 +143,40 @@ static int compare_ino(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* How many different network namespaces the visible processes are in. */
-static double network_namespaces(void)
+static unsigned long long network_of(pid_t pid)
 {
-    size_t n, found = 0, different = 0;
+    char path[64], target[64];
+    ssize_t len;
+
+    (void)io_format(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+    len = readlink(path, target, sizeof(target) - 1);
+    if (len <= 5)
+        return 0;
+    target[len] = 0;
+    return strtoull(target + 5, NULL, 10); /* "net:[4026531840]" */
+}
+
+/* The control plane and all that descends from it: its sandboxes and the helpers of their walls. */
+static void read_family(const struct plane *p, struct family *f)
+{
+    size_t n, found = 0;
     CLEANUP_FREE pid_t *pids = host_pids(&n);
     CLEANUP_FREE unsigned long long *inos = x_calloc(n + 1, sizeof(*inos));
 
+    *f = (struct family){0};
     for (size_t i = 0; i < n; i++) {
-        char path[64], target[64];
-        ssize_t len;
-        (void)io_format(path, sizeof(path), "/proc/%d/ns/net", (int)pids[i]);
-        len = readlink(path, target, sizeof(target) - 1);
-        if (len > 5) {
-            target[len] = 0;
-            inos[found++] = strtoull(target + 5, NULL, 10); /* "net:[4026531840]" */
-        }
+        pid_t at = pids[i];
+        for (int depth = 0; at > 1 && at != p->pid && depth < 16; depth++)
+            at = parent_of(at);
+        if (at != p->pid)
+            continue;
+        add_tasks(pids[i], f);
+        f->pss += (double)host_pss(pids[i]);
+        inos[found++] = network_of(pids[i]);
     }
     qsort(inos, found, sizeof(*inos), compare_ino);
     for (size_t i = 0; i < found; i++)
-        different += i == 0 || inos[i] != inos[i - 1];
-    return (double)different;
-}
-
-/* user + nice + system + irq + softirq + steal of the first line of /proc/stat (proc_stat(5)), in seconds. */
-static double cpu_seconds(void)
-{
-    static const int fields[] = {1, 2, 3, 6, 7, 8};
-    double ticks = 0;
-
-    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
-        ticks += number_in("/proc/stat", fields[i]);
-    return ticks / (double)sysconf(_SC_CLK_TCK);
+        f->networks += inos[i] && (i == 0 || inos[i] != inos[i - 1]);
 }
 
 static void take_reading(const struct plane *p, struct reading *r)
@@ -147,7 +187,6 @@ static void take_reading(const struct plane *p, struct reading *r)
     *r = (struct reading){0};
     host_memory(&m);
     r->memory = (double)m.available;
-    r->tasks = number_in("/proc/loadavg", 4); /* "0.1 0.2 0.3 1/234 ...": proc_loadavg(5) */
     r->files = number_in("/proc/sys/fs/file-nr", 0);
     sync(); /* blocks are allocated when they are written */
     if (statvfs(p->state, &fs) == 0) {
@@ -155,7 +194,7 @@ static void take_reading(const struct plane *p, struct reading *r)
         r->inodes = (double)fs.f_favail;
     }
     read_descriptors(p, r);
-    r->namespaces = network_namespaces();
+    read_family(p, &r->family);
 }
 
 /* The document of an agent of the running control plane, reduced to what an idle session costs by. */
@@ -225,37 +264,38 @@ static int start_some(struct plane *p, unsigned n, const char *what, struct err 
 /* The smaller of a limit and what a second one says; 0 counts as no limit. */
 static double tighter(double a, double b)
 {
-    return a <= 0 ? b : b <= 0 ? a : fmin(a, b);
+    return a <= 0 ? b : b <= 0 || a < b ? a : b;
 }
 
 /* `busy`: CPUs that were busy while all sessions were idle. */
 static size_t compare_readings(const struct reading *before, const struct reading *after, double busy,
                                unsigned sessions, struct resource *out)
 {
-    size_t n = 0;
+    const struct family *f0 = &before->family, *f1 = &after->family;
     double tasks =
         tighter(number_in("/proc/sys/kernel/pid_max", 0), number_in("/proc/sys/kernel/threads-max", 0));
+    double used = number_in("/proc/loadavg", 4); /* "0.1 0.2 0.3 1/234 ...": proc_loadavg(5) */
+    /* What the host lost holds everything but is blurred by whatever else it does; what the processes share
+     * out is the least it can be. */
+    double lost = before->memory - after->memory, shared_out = f1->pss - f0->pss;
+    size_t n = 0;
 
-    out[n++] = (struct resource){"memory", "KiB", before->memory, before->memory - after->memory};
-    out[n++] =
-        (struct resource){"processes and threads", "", tasks - before->tasks, after->tasks - before->tasks};
-    out[n++] = (struct resource){"descriptors of one control plane process", "",
-                                 before->fds_limit - before->fds, after->fds - before->fds};
-    out[n++] =
-        (struct resource){"open files of the host", "", number_in("/proc/sys/fs/file-max", 0) - before->files,
-                          after->files - before->files};
-    out[n++] = (struct resource){"network namespaces", "",
-                                 number_in("/proc/sys/user/max_net_namespaces", 0) - before->namespaces,
-                                 after->namespaces - before->namespaces};
-    out[n++] = (struct resource){"user namespaces", "", number_in("/proc/sys/user/max_user_namespaces", 0),
-                                 after->namespaces - before->namespaces};
-    out[n++] = (struct resource){"host uids", "", geteuid() == 0 ? UIDS : 0, geteuid() == 0 ? sessions : 0};
-    out[n++] =
-        (struct resource){"disk of the state directory", "KiB", before->disk, before->disk - after->disk};
-    out[n++] = (struct resource){"inodes of the state directory", "", before->inodes,
-                                 before->inodes - after->inodes};
-    out[n++] =
-        (struct resource){"processor time while idle", "CPUs", (double)sysconf(_SC_NPROCESSORS_ONLN), busy};
+#define RESOURCE(...) out[n++] = (struct resource){__VA_ARGS__}
+    RESOURCE("memory", "KiB", before->memory, lost > shared_out ? lost : shared_out);
+    RESOURCE("processes and threads", "", tasks - used, f1->tasks - f0->tasks);
+    RESOURCE("descriptors of one control plane process", "", before->fds_limit - before->fds,
+             after->fds - before->fds);
+    RESOURCE("open files of the host", "", number_in("/proc/sys/fs/file-max", 0) - before->files,
+             after->files - before->files);
+    RESOURCE("network namespaces", "", number_in("/proc/sys/user/max_net_namespaces", 0),
+             f1->networks - f0->networks);
+    RESOURCE("user namespaces", "", number_in("/proc/sys/user/max_user_namespaces", 0),
+             f1->networks - f0->networks);
+    RESOURCE("host uids", "", geteuid() == 0 ? UIDS : 0, geteuid() == 0 ? sessions : 0);
+    RESOURCE("disk of the state directory", "KiB", before->disk, before->disk - after->disk);
+    RESOURCE("inodes of the state directory", "", before->inodes, before->inodes - after->inodes);
+    RESOURCE("processor time while idle", "CPUs", (double)sysconf(_SC_NPROCESSORS_ONLN), busy);
+#undef RESOURCE
     return n;
 }
 
@@ -273,7 +313,7 @@ static json_t *judge(const struct resource *all, size_t n, const struct options 
         if (cost <= 0 || all[i].free <= 0)
             continue; /* not taken, or not limited */
         fit = floor(usable / cost);
-        (void)json_object_set_new(r, "sessions", json_integer((json_int_t)fmin(fit, 1e12)));
+        (void)json_object_set_new(r, "sessions", json_integer((json_int_t)(fit < 1e12 ? fit : 1e12)));
         if (fit < least) {
             least = fit;
             first = all[i].name;
@@ -327,13 +367,16 @@ static json_t *measure(struct bench *b, const struct options *o, struct err *e)
         plane_agent(&p, json_incref(document), e) == 0 && start_some(&p, WARM, "warming up", e) == 0) {
         take_reading(&p, &before);
         if (start_some(&p, o->sessions, "measuring", e) == 0) {
-            double busy;
+            struct family quiet;
             take_reading(&p, &after);
-            busy = cpu_seconds();
             (void)usleep(SETTLE_MS *
                          1000U); /* nothing happens: what is busy now is what idle sessions cost */
-            busy = (cpu_seconds() - busy) * 1000 / SETTLE_MS;
-            report = judge(all, compare_readings(&before, &after, busy, o->sessions, all), o);
+            read_family(&p, &quiet);
+            report =
+                judge(all,
+                      compare_readings(&before, &after, (quiet.cpu_s - after.family.cpu_s) * 1000 / SETTLE_MS,
+                                       o->sessions, all),
+                      o);
         }
     }
     plane_stop(&p);

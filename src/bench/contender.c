@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -181,7 +181,13 @@ static void podman(const struct contender *c, const struct bench *b, const char 
                    struct words *w)
 {
     static const char *const head[] = {"podman", "--cgroup-manager=cgroupfs", "--runtime", "runc", NULL};
-    static const char *const run[] = {"--network",
+    static const char *const run[] = {"run",
+                                      "--rm",
+                                      "--ulimit",
+                                      "nofile=1024:1024", /* its own may be above ours */
+                                      "--ulimit",
+                                      "nproc=1024:1024",
+                                      "--network",
                                       "none",
                                       "--read-only",
                                       "--user",
@@ -202,7 +208,6 @@ static void podman(const struct contender *c, const struct bench *b, const char 
                                       "PATH=/usr/bin:/bin",
                                       "--rootfs",
                                       NULL};
-    struct rlimit files, processes;
     char text[PATHS_MAX_LEN + 16];
 
     (void)c;
@@ -213,19 +218,6 @@ static void podman(const struct contender *c, const struct bench *b, const char 
     words_add(w, "--runroot");
     (void)io_format(text, sizeof(text), "%s/podman-run", b->work);
     words_add(w, text);
-    words_add(w, "run");
-    words_add(w, "--rm");
-    /* Its defaults may be above what this process was given itself. */
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && getrlimit(RLIMIT_NPROC, &processes) == 0) {
-        (void)io_format(text, sizeof(text), "nofile=1024:%llu",
-                        (unsigned long long)(files.rlim_max < 65536 ? files.rlim_max : 65536));
-        words_add(w, "--ulimit");
-        words_add(w, text);
-        (void)io_format(text, sizeof(text), "nproc=1024:%llu",
-                        (unsigned long long)(processes.rlim_max < 65536 ? processes.rlim_max : 65536));
-        words_add(w, "--ulimit");
-        words_add(w, text);
-    }
     add_all(w, run);
     (void)io_format(text, sizeof(text), "%s:O", rootfs); /* an overlay: it makes mount points in the root */
     words_add(w, text);
@@ -263,8 +255,12 @@ static void podman_end(const struct bench *b)
 
     (void)io_format(root, sizeof(root), "%s/podman", b->work);
     (void)io_format(run, sizeof(run), "%s/podman-run", b->work);
-    if (access(root, F_OK) == 0)
-        process_run(argv, false, 60, &r);
+    if (access(root, F_OK) < 0)
+        return;
+    process_run(argv, false, 60, &r);
+    /* It keeps its store mounted on itself. */
+    (void)io_format(root, sizeof(root), "%s/podman/overlay", b->work);
+    (void)umount2(root, MNT_DETACH);
 }
 
 static const struct contender peers[] = {

@@ -117,6 +117,15 @@ static int command(char *const *argv, struct err *e)
     return r.status == 0 ? 0 : err_set(e, EIO, "'%s %s' failed: %s", argv[0], argv[1], r.error);
 }
 
+static int open_to_all(const char *rootfs, const char *name, struct err *e)
+{
+    char path[PATHS_MAX_LEN];
+
+    if (!io_format(path, sizeof(path), "%s/%s", rootfs, name) || chmod(path, 01777) < 0)
+        return err_sys(e, errno, "cannot change the mode of %s/%s", rootfs, name);
+    return 0;
+}
+
 /* A private copy of the base image with the inside program, and the place of the image "tools". */
 static int prepare(struct bench *b, struct err *e)
 {
@@ -143,7 +152,10 @@ static int prepare(struct bench *b, struct err *e)
         b->tools[0] = 0;
     if (chmod(b->work, 0755) < 0) /* sandboxes run under other uids */
         return err_sys(e, errno, "cannot open %s to all", b->work);
-    return command(copy, e) < 0 || command(add, e) < 0 ? -1 : 0;
+    if (command(copy, e) < 0 || command(add, e) < 0)
+        return -1;
+    /* Some runtimes give a tmpfs the mode of the directory that it covers. */
+    return open_to_all(b->rootfs, "tmp", e) < 0 ? -1 : open_to_all(b->rootfs, "workspace", e);
 }
 
 static int run_bench(struct bench *b, struct err *e)
@@ -156,7 +168,7 @@ static int run_bench(struct bench *b, struct err *e)
                  {"programs", bench_programs},
                  {"density", bench_density}};
     static struct contender all[BENCH_CONTENDERS];
-    size_t n;
+    size_t n = 0;
     int rc = prepare(b, e);
 
     if (rc == 0)
@@ -171,6 +183,9 @@ static int run_bench(struct bench *b, struct err *e)
         report_print(b);
     if (rc == 0 && b->out)
         rc = report_write(b, all, n, e);
+    for (size_t i = 0; i < n; i++)
+        if (all[i].end)
+            all[i].end(b);
     return rc;
 }
 

@@ -110,7 +110,7 @@ static void print_cell(FILE *f, const json_t *r, const json_t *first)
     }
     (void)fputc(' ', f);
     print_value(f, v);
-    if (p10 && p90) {
+    if (p10 && p90 && json_integer_value(json_object_get(r, "n")) > 1) {
         (void)fprintf(f, " ±");
         print_value(f, (json_number_value(p90) - json_number_value(p10)) / 2);
     }
@@ -142,6 +142,21 @@ static void print_group(FILE *f, const json_t *results, const char *group)
     (void)fprintf(f, "\n\n");
 }
 
+/* Why a figure is missing; once for rows of one group and contender that have the same reason. */
+static void print_failures(FILE *f, const json_t *results)
+{
+    const char *last = "";
+
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        const json_t *r = json_array_get(results, i);
+        const char *why = text_of(r, "failed");
+        if (*why && strcmp(why, last) != 0)
+            (void)fprintf(f, "not measured: %s, %s%s%s: %s\n", text_of(r, "group"), text_of(r, "what"),
+                          *text_of(r, "contender") ? ", " : "", text_of(r, "contender"), why);
+        last = *why ? why : last;
+    }
+}
+
 static void print_tables(FILE *f, const json_t *results)
 {
     const char *groups[NAMES_MAX];
@@ -149,12 +164,7 @@ static void print_tables(FILE *f, const json_t *results)
 
     for (size_t i = 0; i < n; i++)
         print_group(f, results, groups[i]);
-    for (size_t i = 0; i < json_array_size(results); i++) {
-        const json_t *r = json_array_get(results, i);
-        if (json_object_get(r, "failed"))
-            (void)fprintf(f, "not measured: %s, %s, %s: %s\n", text_of(r, "group"), text_of(r, "what"),
-                          text_of(r, "contender"), text_of(r, "failed"));
-    }
+    print_failures(f, results);
 }
 
 void report_print(const struct bench *b)

@@ -190,6 +190,20 @@ static int open_host_files(struct arena *a, struct err *e)
 
 /* ---- the two sessions ---- */
 
+static int make_session(struct arena *a, struct player *who, struct err *e)
+{
+    json_t *body = json_pack("{s:s}", "agent", who->agent), *answer = NULL;
+    long status = api_need(a->plane->api, "POST", "/v1/sessions", body, &answer, e);
+
+    who->last = 0;
+    json_decref(body);
+    if (status >= 0)
+        (void)io_format(who->session, sizeof(who->session), "%s",
+                        json_string_value(json_object_get(answer, "id")));
+    json_decref(answer);
+    return status < 0 ? -1 : 0;
+}
+
 static int make_player(struct arena *a, struct player *who, const char *role, struct err *e)
 {
     struct api *api = a->plane->api;
@@ -218,14 +232,7 @@ static int make_player(struct arena *a, struct player *who, const char *role, st
     json_decref(answer);
     if (status < 0)
         return -1;
-    body = json_pack("{s:s}", "agent", who->agent);
-    status = api_need(api, "POST", "/v1/sessions", body, &answer, e);
-    json_decref(body);
-    if (status >= 0)
-        (void)io_format(who->session, sizeof(who->session), "%s",
-                        json_string_value(json_object_get(answer, "id")));
-    json_decref(answer);
-    return status < 0 ? -1 : 0;
+    return make_session(a, who, e);
 }
 
 /* Every text that a sandbox sent is searched for secrets, whatever it was an answer to. */
@@ -248,6 +255,25 @@ static int post_order(struct arena *a, const struct player *who, const char *tex
     status = api_need(a->plane->api, "POST", path, body, NULL, e);
     json_decref(body);
     return status < 0 ? -1 : 0;
+}
+
+static void make_nonce(char nonce[ATTEMPT_NONCE_LEN + 1])
+{
+    unsigned char raw[ATTEMPT_NONCE_LEN / 2];
+
+    io_random(raw, sizeof(raw));
+    io_hex(nonce, raw, sizeof(raw));
+}
+
+int arena_post(struct arena *a, const struct player *who, const char *verb, unsigned limit_ms,
+               const char *params, struct err *e)
+{
+    char nonce[ATTEMPT_NONCE_LEN + 1];
+    CLEANUP_FREE char *text = NULL;
+
+    make_nonce(nonce);
+    text = x_asprintf("order %s %s %u\n%s", nonce, verb, limit_ms ? limit_ms : DEFAULT_LIMIT_MS, params);
+    return post_order(a, who, text, e);
 }
 
 /* Looks through the records that came; 1 when ours is among them (in *record). */
@@ -280,15 +306,13 @@ int arena_order(struct arena *a, struct player *who, const char *verb, unsigned 
                 struct attempt *record, double *ms, struct err *e)
 {
     CLEANUP_FREE char *text = NULL;
-    unsigned char raw[ATTEMPT_NONCE_LEN / 2];
     char nonce[ATTEMPT_NONCE_LEN + 1], path[192];
     uint64_t begin = io_monotonic_ns(), until;
     int found = 0;
 
     memset(record, 0, sizeof(*record));
     limit_ms = limit_ms ? limit_ms : DEFAULT_LIMIT_MS;
-    io_random(raw, sizeof(raw));
-    io_hex(nonce, raw, sizeof(raw));
+    make_nonce(nonce);
     text = x_asprintf("order %s %s %u\n%s", nonce, verb, limit_ms, params);
     if (post_order(a, who, text, e) < 0)
         return -1;
@@ -402,6 +426,39 @@ int arena_open(struct arena *a, struct plane *p, const char *wall, struct err *e
         arena_ready(a, &a->attacker, e) < 0 || arena_ready(a, &a->victim, e) < 0 || give_secrets(a, e) < 0)
         return err_wrap(e, "wall %s", wall);
     return measure_quiet(a, e);
+}
+
+bool arena_is_native(struct arena *a)
+{
+    pid_t pids[PIDS_MAX];
+    size_t n = host_sandbox_pids(a->plane, a->attacker.session, pids, PIDS_MAX);
+    char name[32];
+
+    for (size_t i = 0; i < n; i++)
+        if (host_status(pids[i], "Name", name, sizeof(name)) && !strcmp(name, "ironclaw-attack"))
+            return true;
+    return false;
+}
+
+int arena_extra(struct arena *a, struct player *who, struct err *e)
+{
+    *who = a->attacker;
+    who->role = "attacker";
+    return make_session(a, who, e) < 0 ? -1 : arena_ready(a, who, e);
+}
+
+int arena_extra_remove(struct arena *a, struct player *who, struct err *e)
+{
+    char path[192];
+    pid_t pids[8];
+
+    (void)io_format(path, sizeof(path), "/v1/sessions/%s", who->session);
+    if (api_need(a->plane->api, "DELETE", path, NULL, NULL, e) < 0)
+        return -1;
+    if (host_sandbox_pids(a->plane, who->session, pids, ARRAY_LEN(pids)) > 0)
+        return err_set(e, EBUSY, "processes of the removed session are left");
+    (void)io_format(path, sizeof(path), "%s/workspaces/%s", a->plane->state, who->session);
+    return access(path, F_OK) == 0 ? err_set(e, EEXIST, "the workspace of the removed session is left") : 0;
 }
 
 static void remove_player(struct arena *a, struct player *who)

@@ -220,9 +220,19 @@ const char *arena_secret(struct arena *a, const char *name);
 /* Sends an order and waits for its record. Returns 0, or -1 with e. *ms (may be NULL): the round trip. */
 int arena_order(struct arena *a, struct player *who, const char *verb, unsigned limit_ms, const char *params,
                 struct attempt *record, double *ms, struct err *e);
+/* Sends an order without waiting for what comes of it. */
+int arena_post(struct arena *a, const struct player *who, const char *verb, unsigned limit_ms,
+               const char *params, struct err *e);
 /* Connections and datagrams that arrived at the host's listeners since the last call; names them in `where`.
  */
 unsigned arena_visits(struct arena *a, char *where, size_t cap);
+/* Are the sandbox's processes processes of the host, so that the host sees their privileges? Not where the
+ * wall has a kernel of its own. */
+bool arena_is_native(struct arena *a);
+/* A further session of the attacker's agent, running and ready; and its removal, with a check that nothing of
+ * it is left. */
+int arena_extra(struct arena *a, struct player *who, struct err *e);
+int arena_extra_remove(struct arena *a, struct player *who, struct err *e);
 /* Makes sure that a player's session runs and answers. */
 int arena_ready(struct arena *a, struct player *who, struct err *e);
 

@@ -8,5 +8,9 @@
 const struct family families[] = {
     {1, "network", "Out through the network", network_attacks},
     {2, "engines", "Sockets through which a host is administered", engine_attacks},
+    {3, "siblings", "The neighbour", sibling_attacks},
+    {4, "hostfs", "The host's file system", hostfs_attacks},
+    {8, "privilege", "More privilege", privilege_attacks},
+    {9, "kernel", "The kernel's surface", kernel_attacks},
 };
 const size_t nfamilies = ARRAY_LEN(families);

@@ -5,6 +5,7 @@
  * NANOSECONDS" idle                             prints "ready" and waits to be killed exit N ends with status
  * N agent                            is the agent of a session (ports.c)
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,12 @@ static void run_loop(const struct loop *l, uint64_t ns, const char *tree, const 
     (void)fflush(stdout);
 }
 
+static void end(int sig)
+{
+    (void)sig;
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
@@ -46,6 +53,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(verb, "idle")) {
+        (void)signal(SIGTERM, end); /* as pid 1 it would be ignored otherwise */
         (void)puts("ready");
         (void)fflush(stdout);
         for (;;)

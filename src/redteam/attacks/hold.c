@@ -117,7 +117,6 @@ void hold_start(const struct order *o)
     fact("sem", "%d", held.sem >= 0);
     fact("mq", "%d", held.mq != (mqd_t)-1);
     fact("doors", "%d", (held.doors[0] >= 0) + (held.doors[1] >= 0));
-    fact("address", "%lx", (unsigned long)(uintptr_t)held.memory);
 }
 
 static bool file_is(const char *path)
@@ -150,4 +149,9 @@ void hold_check(void)
     fact("intact", "%d", intact);
     fact("visits", "%u", held.visits);
     fact("signals", "%d", (int)held.signals);
+}
+
+void hold_where(void)
+{
+    fact("address", "%lx", (unsigned long)(uintptr_t)held.memory);
 }

@@ -66,6 +66,8 @@ uint64_t now_ms(void);
 void hold_start(const struct order *o);
 /* Are they all there and unchanged, was anybody at the doors? Facts "intact" and "visits". */
 void hold_check(void);
+/* Where in its memory a secret lies: fact "address". */
+void hold_where(void);
 
 /* ---- queue.c ---- */
 int queue_open(void);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,7 +19,8 @@
 /* Room for the end line that main.c adds itself. */
 enum { RECORD_MAX = ATTEMPT_TEXT_MAX - 256 };
 
-static const struct inside_attack *const families[] = {inside_network, inside_engines};
+static const struct inside_attack *const families[] = {inside_network, inside_engines,   inside_siblings,
+                                                       inside_hostfs,  inside_privilege, inside_kernel};
 
 uint64_t now_ms(void)
 {
@@ -273,6 +275,12 @@ static void check(const struct order *o)
     hold_check();
 }
 
+static void where(const struct order *o)
+{
+    (void)o;
+    hold_where();
+}
+
 static void ping(const struct order *o)
 {
     (void)o;
@@ -290,6 +298,8 @@ static void obey(struct record *r, const struct order *o)
         own(r, hold_start, o);
     else if (!strcmp(o->verb, "check"))
         own(r, check, o);
+    else if (!strcmp(o->verb, "where"))
+        own(r, where, o);
     else if (run)
         attack(r, o, run);
     else
@@ -306,13 +316,32 @@ static bool append(int queue, const char *kind, const char *text, long long cons
     return answer != NULL;
 }
 
-int main(void)
+/* Started by hand, not as an agent: what a set-uid copy would be, and the typist of the terminal's attack. */
+static int by_hand(const char *word)
+{
+    if (!strcmp(word, "whoami")) {
+        (void)printf("euid %u\n", (unsigned)geteuid());
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    if (!strcmp(word, "type")) {
+        for (int fd = 0; fd < 3; fd++)
+            for (const char *c = "echo typed\n"; *c; c++)
+                (void)ioctl(fd, TIOCSTI, c);
+        return 42;
+    }
+    return 2;
+}
+
+int main(int argc, char **argv)
 {
     static const char next[] = "{\"op\":\"recv\",\"wait\":30}";
     static struct record record;
-    int queue = queue_open();
+    int queue;
 
+    if (argc > 1)
+        return by_hand(argv[1]);
     (void)signal(SIGPIPE, SIG_IGN);
+    queue = queue_open();
     while (queue >= 0) {
         char *answer = queue_ask(queue, next, sizeof(next) - 1), *text;
         struct order o;
