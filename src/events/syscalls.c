@@ -8,7 +8,6 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
-#include "walls/syscall_names.h" /* generated at build time */
 
 enum shape { SHAPE_FAMILY, SHAPE_NAMESPACES, SHAPE_REQUEST, SHAPE_MODE, SHAPE_HEX };
 
@@ -50,7 +49,7 @@ static const struct {
 
 const char *syscall_name(int nr, char *dst, size_t cap)
 {
-    if (nr >= 0 && (size_t)nr < ARRAY_LEN(syscall_name_at) && syscall_name_at[nr])
+    if (nr >= 0 && (size_t)nr < syscall_nnames && syscall_name_at[nr])
         return syscall_name_text + syscall_name_at[nr];
     (void)io_format(dst, cap, "syscall_%d", nr);
     return dst;

@@ -9,6 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Generated at build time (names_generate.c): where in the text the name of a number begins, 0 if it has none. */
+extern const char syscall_name_text[];
+extern const uint16_t syscall_name_at[];
+extern const size_t syscall_nnames;
+
 /* "mount"; "syscall_999" for a number without a name. Returns dst, or a constant. */
 const char *syscall_name(int nr, char *dst, size_t cap);
 

@@ -301,7 +301,6 @@ int main(void)
         root ? (uint32_t)json_integer_value(json_object_get(daemon_.config, "uid_base")) + UID_SESSIONS_OFFSET
              : 0;
     launcher.on_exit = on_sandbox_exit;
-    watcher_init(&daemon_, &launcher);
     daemon_.on_stop = on_ctl_stop;
     /* Nine descriptors per sandbox. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -311,6 +310,7 @@ int main(void)
     if (image_build_base(launcher.state_dir, &e) < 0)
         log_warn("%s", e.text); /* sessions that need it say so again */
     daemon_expect(&daemon_, PEER_VAULT, vault_rules, ARRAY_LEN(vault_rules), NULL, NULL, on_vault_down);
+    watcher_init(&daemon_, &launcher);
     daemon_expect(&daemon_, PEER_EVENTS, NULL, 0, &launcher, on_events_up, on_events_down);
     if (seal_process(&profile, &e) < 0) {
         log_error("%s", e.text);

@@ -21,7 +21,7 @@ enum seal_group {
     SEAL_ACCEPT = 1U << 2,  /* accept on sockets it was given */
     SEAL_CONNECT = 1U << 3, /* new TCP/UDP sockets and connect, resolver */
     SEAL_THREADS = 1U << 4, /* threads (libcurl's resolver) */
-    SEAL_NOTIFY = 1U << 6,  /* answer the listeners of sandboxes' filters: three ioctls and no other */
+    SEAL_NOTIFY = 1U << 7,  /* answer the listeners of sandboxes' filters: three ioctls and no other */
     SEAL_LAUNCH =
         1U << 5, /* no filter of its own beyond a denylist: creates namespaces, mounts, cgroups, children */
 };

@@ -169,6 +169,7 @@ int run_main(int argc, char **argv)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)io_format(id, sizeof(id), "run-%d", (int)getpid());
     spec.id = id;
+    spec.observe = o.events != NULL;
     spec.rootfs = rootfs;
     spec.init = init;
     spec.workspace = o.workspace ? workspace : NULL;
@@ -179,7 +180,6 @@ int run_main(int argc, char **argv)
     spec.limits = o.limits;
     spec.uid = RUN_UID_BASE + (uint32_t)getpid();
     spec.terminal = o.terminal;
-    spec.observe = o.events != NULL;
     rc = run_sandbox(wall, &spec, &o, &e);
     if (rc < 0)
         rc = fail(&e, RUN_CANNOT_LAUNCH);

@@ -9,10 +9,10 @@
 /* Everything `ironclaw run` was asked for. Strings are borrowed from argv. */
 struct run_options {
     const char *wall, *image, *rootfs, *workspace, *state_dir;
-    const char *events;  /* NULL: nobody wants to know */
     uint64_t timeout_ms; /* 0: none */
     bool terminal;
     struct cgroup_limits limits;
+    const char *events; /* NULL: nobody wants to know */
     struct sandbox_mount mounts[SANDBOX_MOUNTS_MAX];
     size_t nmounts;
     char **env; /* malloc'ed "NAME=VALUE", NULL-terminated */
