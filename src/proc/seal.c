@@ -95,7 +95,8 @@ static int filter_syscalls(const struct seal_profile *p, struct err *e)
         if (seal_syscalls[i].groups & p->groups)
             rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, seal_syscalls[i].nr, 0);
     for (size_t i = 0; deny_list && rc == 0 && i < seal_ndenied; i++)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
+        if (!((p->groups & SEAL_TRACE) && seal_is_tracing(seal_denied[i])))
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
 #ifdef IRONCLAW_SANITIZED
     /* The sanitizers' runtime reads /proc/self/maps and the like when it reports. Test builds only. */
     static const int runtime[] = {SCMP_SYS(openat), SCMP_SYS(open),       SCMP_SYS(readlink), SCMP_SYS(prctl),

@@ -15,7 +15,7 @@ static const char help[] =
     "usage: ironclaw run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
     "Runs one command in a sealed sandbox: no network, no capabilities, read-only root, nothing inherited.\n"
     "\n"
-    "  --wall W            how to isolate: container (default container)\n"
+    "  --wall W            how to isolate: container or gvisor (default container)\n"
     "  --image I           root file system by image name (default base)\n"
     "  --rootfs DIR        root file system from a directory instead\n"
     "  --workspace DIR     this directory is /workspace, writable (default: an empty one that ends with the "
@@ -28,6 +28,13 @@ static const char help[] =
     "  --env NAME[=VALUE]  pass a variable; without a value, the caller's\n"
     "  -t, --terminal      give the command a terminal of its own\n"
     "  --state-dir DIR     where images are kept\n"
+    "  --oci-runtime R     gvisor: the OCI runtime, a name or an absolute path (default "
+    "$IRONCLAW_OCI_RUNTIME, else "
+    "runsc)\n"
+    "  --platform P        gvisor: auto, kvm, systrap or ptrace (default $IRONCLAW_GVISOR_PLATFORM, else "
+    "auto)\n"
+    "  --write-bundle DIR  gvisor: write the sandbox as an OCI bundle to this new directory instead of "
+    "running it\n"
     "\n"
     "Exit status: the command's own; 125 could not launch, 126 not executable, 127 not found, 128+N killed "
     "by signal N\n"
@@ -46,7 +53,10 @@ enum option_id {
     OPT_PIDS,
     OPT_TIMEOUT,
     OPT_ENV,
-    OPT_STATE
+    OPT_STATE,
+    OPT_OCI_RUNTIME,
+    OPT_PLATFORM,
+    OPT_WRITE_BUNDLE
 };
 
 static const struct option long_options[] = {
@@ -62,6 +72,9 @@ static const struct option long_options[] = {
     {"env", 1, NULL, OPT_ENV},
     {"terminal", 0, NULL, 't'},
     {"state-dir", 1, NULL, OPT_STATE},
+    {"oci-runtime", 1, NULL, OPT_OCI_RUNTIME},
+    {"platform", 1, NULL, OPT_PLATFORM},
+    {"write-bundle", 1, NULL, OPT_WRITE_BUNDLE},
     {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -189,6 +202,18 @@ static int take(struct run_options *o, int id, char *value, size_t *nenv, struct
         return 0;
     case OPT_STATE:
         o->state_dir = value;
+        return 0;
+    case OPT_OCI_RUNTIME:
+        o->oci_runtime = value;
+        return 0;
+    case OPT_PLATFORM:
+        if (strcmp(value, "auto") != 0 && strcmp(value, "kvm") != 0 && strcmp(value, "systrap") != 0 &&
+            strcmp(value, "ptrace") != 0)
+            return err_set(e, EINVAL, "--platform takes auto, kvm, systrap or ptrace, not '%.32s'", value);
+        o->platform = value;
+        return 0;
+    case OPT_WRITE_BUNDLE:
+        o->write_bundle = value;
         return 0;
     case OPT_MOUNT:
         return add_mount(o, value, e);

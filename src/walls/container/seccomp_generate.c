@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -87,7 +88,7 @@ static void add_arguments(scmp_filter_ctx ctx, uint32_t action, const struct sec
     }
 }
 
-int main(void)
+static int print_filters(void)
 {
     static struct program program, rest;
     scmp_filter_ctx allow = seccomp_init(SCMP_ACT_ERRNO(MARK)), refuse = seccomp_init(SCMP_ACT_ALLOW);
@@ -118,4 +119,72 @@ int main(void)
     seccomp_release(allow);
     seccomp_release(refuse);
     return 0;
+}
+
+/* ---- the same as an OCI profile (runtime-spec, config-linux.md, "Seccomp"): refusals by argument are left
+ * to the container's init, which loads the whole filter itself. */
+
+static void print_call(int call, const char **comma)
+{
+    /* What this libseccomp cannot name yet. */
+    static const struct {
+        int call;
+        const char *name;
+    } newer[] = {{451, "cachestat"}, {452, "fchmodat2"}};
+    char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, call);
+
+    for (size_t i = 0; !name && i < sizeof(newer) / sizeof(newer[0]); i++)
+        if (newer[i].call == call)
+            name = strdup(newer[i].name);
+    check(name ? 0 : -ENOENT, "cannot name", call);
+    (void)printf("%s\\\"%s\\\"", *comma, name);
+    *comma = ",";
+    free(name);
+}
+
+static void print_rule(const struct seccomp_argument *rule)
+{
+    const char *comma = "", *between = "";
+
+    (void)printf("{\\\"names\\\":[");
+    print_call(rule->call, &comma);
+    (void)printf("],\\\"action\\\":\\\"SCMP_ACT_ALLOW\\\",\\\"args\\\":[");
+    for (unsigned k = 0; k < rule->n; k++, between = ",")
+        (void)printf("%s{\\\"index\\\":%u,\\\"value\\\":%llu,\\\"valueTwo\\\":%llu,\\\"op\\\":\\\"SCMP_CMP_"
+                     "MASKED_EQ\\\"}",
+                     between, rule->when[k].argument, (unsigned long long)rule->when[k].mask,
+                     (unsigned long long)rule->when[k].value);
+    (void)printf("]},");
+}
+
+static int print_profile(void)
+{
+    const char *comma = "";
+
+    (void)printf("/* Generated from seccomp_table.c by seccomp_generate.c. */\n"
+                 "static const char seccomp_profile[] =\n\""
+                 "{\\\"defaultAction\\\":\\\"SCMP_ACT_ERRNO\\\",\\\"defaultErrnoRet\\\":%d,"
+                 "\\\"architectures\\\":[\\\"%s\\\"],"
+                 "\\\"syscalls\\\":[",
+                 EPERM,
+                 seccomp_arch_native() == SCMP_ARCH_AARCH64 ? "SCMP_ARCH_AARCH64" : "SCMP_ARCH_X86_64");
+    for (size_t i = 0; i < seccomp_nconditional; i++)
+        print_rule(&seccomp_conditional[i]);
+    (void)printf("{\\\"names\\\":[\\\"clone3\\\",\\\"openat2\\\"],\\\"action\\\":\\\"SCMP_ACT_ERRNO\\\","
+                 "\\\"errnoRet\\\":%d},",
+                 ENOSYS);
+    (void)printf("{\\\"names\\\":[");
+    for (size_t i = 0; i < seccomp_nallowed; i++)
+        for (const int *call = seccomp_allowed[i].calls; *call != SECCOMP_END; call++)
+            if (*call >= 0)
+                print_call(*call, &comma);
+    (void)printf("],\\\"action\\\":\\\"SCMP_ACT_ALLOW\\\"}]}\";\n");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && !strcmp(argv[1], "oci"))
+        return print_profile();
+    return print_filters();
 }
