@@ -13,6 +13,7 @@
  *    "api": {"rate_per_minute": 1200, "body_timeout_s": 10, "max_connections": 128},
  *    "four_eyes": false,
  *    "wall_minimum": "container",                 // weakest wall any agent may have
+ *    "gvisor": {"runtime":"","platform":"auto"},  // OCI runtime; "": the runsc that is installed
  *    "limits_max": {"memory": 1073741824, "cpus": 2.0, "pids": 512},
  *    "limits_default": {"memory": 268435456, "cpus": 1.0, "pids": 64},
  *    "mounts_allowed": ["/srv/data"],             // host directories that agents may be given; default none

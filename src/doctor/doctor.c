@@ -269,7 +269,13 @@ static int examine(bool json)
 {
     bool usable = true;
     const struct wall_ops *wall;
+    static char state[PATHS_MAX_LEN];
+    bool has_state = paths_state_dir(state, sizeof(state), NULL) == 0;
+    struct wall_config config = {.state_dir = has_state ? state : NULL,
+                                 .oci_runtime = getenv("IRONCLAW_OCI_RUNTIME"),
+                                 .oci_platform = getenv("IRONCLAW_GVISOR_PLATFORM")};
 
+    wall_configure(&config);
     if (json)
         (void)printf("{\"facts\":[");
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
@@ -284,7 +290,11 @@ static int examine(bool json)
         struct err e = ERR_INIT;
         char text[512];
         bool can = wall->probe(&e) && usable;
-        wall->shortfall(text, sizeof(text));
+        text[0] = 0;
+        if (can)
+            wall->shortfall(text, sizeof(text));
+        else if (e.code)
+            (void)io_format(text, sizeof(text), "%.500s", e.text);
         if (json) {
             (void)printf("%s{\"wall\":\"%s\",\"available\":%s,\"shortfall\":", i ? "," : "", wall->name,
                          can ? "true" : "false");

@@ -5,11 +5,14 @@
  * orphaned, forwards signals, and ends with the workload's status; its end takes everything else in the pid
  * namespace with it.
  *
- *     ironclaw-init to|t|o|- N PATH*N COMMAND [ARGUMENT]...      descriptor 3: control socket to the host
+ *     ironclaw-init LETTERS N PATH*N COMMAND [ARGUMENT]...       descriptor 3: control socket to the host
  *
  * 't': descriptor 0 is the slave of the sandbox's own terminal and becomes the controlling one. 'o': system
  * calls that the filter refuses are reported to the host. The N paths are mounts the workload may write to,
  * besides its own places.
+ *
+ * 'r': this is pid 1 of an OCI container. It has no descriptor 3; 'c': it connects to a control socket among
+ * the ports. 'p': it serves the ports on TCP. `ironclaw-init self-test` does nothing, successfully.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,22 +25,31 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fdpass.h"
 #include "base/landlock.h"
+#include "init/tcp_ports.h"
 #include "walls/container/seccomp.h"
 #include "walls/handover.h"
 
 enum { CONTROL_FD = 3 };
+
+static bool has_control = true;
 
 static void report(char kind, const char *text)
 {
     char message[ERR_TEXT_MAX + 1];
     size_t len = strnlen(text, ERR_TEXT_MAX - 1);
 
+    if (!has_control) {
+        if (kind == CONTROL_ERROR)
+            (void)dprintf(2, "ironclaw: %s\n", text);
+        return;
+    }
     message[0] = kind;
     memcpy(message + 1, text, len);
     (void)send(CONTROL_FD, message, len + 1, MSG_NOSIGNAL);
@@ -88,19 +100,29 @@ static int restrict_self(char *const *writable, size_t nwritable, struct err *e)
     return rc < 0 ? -1 : 0;
 }
 
-static void workload(bool terminal, char **argv)
+/* Under an OCI runtime pid 1 leads the session and has its terminal already: the workload is a process group
+ * in front of it. */
+static bool take_terminal(bool oci)
+{
+    if (!oci)
+        return ioctl(0, TIOCSCTTY, 0) == 0;
+    return setpgid(0, 0) == 0 && tcsetpgrp(0, getpid()) == 0;
+}
+
+static void workload(bool terminal, bool oci, char **argv)
 {
     char text[ERR_TEXT_MAX];
     sigset_t none;
     int code;
 
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    (void)setsid();
-    if (terminal && ioctl(0, TIOCSCTTY, 0) < 0) {
+    if (!terminal || !oci)
+        (void)setsid();
+    if (terminal && !take_terminal(oci)) { /* while SIGTTOU is still blocked */
         report(CONTROL_ERROR, "cannot make the terminal the controlling one");
         _exit(126);
     }
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)execvp(argv[0], argv);
     code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
     (void)snprintf(text, sizeof(text), "cannot execute %.512s in the sandbox: %s", argv[0], strerror(errno));
@@ -124,18 +146,40 @@ static bool reap(pid_t main_pid, int *status)
     return ended;
 }
 
-static int supervise(pid_t main_pid, int signals)
+/* The keeper of an OCI container passes the host's signals on by message. */
+static void take_order(pid_t main_pid)
 {
-    struct pollfd fds[2] = {{.fd = signals, .events = POLLIN}, {.fd = CONTROL_FD, .events = 0}};
+    char message[2];
+
+    if (recv(CONTROL_FD, message, sizeof(message), MSG_DONTWAIT) == 2 && message[0] == CONTROL_SIGNAL &&
+        message[1] > 0 && message[1] < NSIG)
+        (void)kill(-main_pid, message[1]);
+}
+
+static int supervise(pid_t main_pid, int signals, const char *letters)
+{
+    enum { SIGNALS, CONTROL, PORTS };
+    bool ports = strchr(letters, 'p'), orders = strchr(letters, 'c');
+    static struct pollfd fds[PORTS + TCP_PORTS_POLL];
     struct signalfd_siginfo info;
     int status = 0;
 
     for (;;) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            return 125;
-        if (fds[1].revents & (POLLHUP | POLLERR))
+        size_t n = ports ? tcp_ports_prepare(fds + PORTS) : 0;
+        fds[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
+        fds[CONTROL] = (struct pollfd){.fd = has_control ? CONTROL_FD : -1, .events = orders ? POLLIN : 0};
+        if (poll(fds, PORTS + n, -1) < 0) {
+            if (errno != EINTR)
+                return 125;
+            continue;
+        }
+        if (fds[CONTROL].revents & (POLLHUP | POLLERR))
             return 128 + SIGKILL; /* the host side is gone: so are we */
-        if (!(fds[0].revents & POLLIN) || read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        if (fds[CONTROL].revents & POLLIN)
+            take_order(main_pid);
+        if (ports)
+            tcp_ports_serve(fds + PORTS, n);
+        if (!(fds[SIGNALS].revents & POLLIN) || read(signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
             continue;
         if (info.ssi_signo == SIGCHLD) {
             if (reap(main_pid, &status))
@@ -150,16 +194,36 @@ static int supervise(pid_t main_pid, int signals)
     }
 }
 
+/* The control socket of an OCI container has a name, until the first has connected to it: us. */
+static int connect_control(struct err *e)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "/run/ironclaw/control.sock"};
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        return err_sys(e, errno, "init cannot connect to its keeper");
+    if (fd != CONTROL_FD) {
+        if (dup3(fd, CONTROL_FD, O_CLOEXEC) < 0)
+            return err_sys(e, errno, "init cannot place its control socket");
+        (void)close(fd);
+    }
+    has_control = true;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
     sigset_t all;
     pid_t pid;
     size_t nwritable = argc > 3 ? (size_t)strtoul(argv[2], NULL, 10) : 0;
-    int signals, listener = -1;
+    int signals, listener = -1, code;
+    bool oci = argc > 1 && strchr(argv[1], 'r');
 
+    if (argc == 2 && !strcmp(argv[1], "self-test"))
+        return 0;
     if (argc < 4 || nwritable > SANDBOX_MOUNTS_MAX || (size_t)argc < nwritable + 4 || getpid() != 1 ||
-        fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
+        (!oci && fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)) {
         (void)!write(2, "ironclaw-init is started by a sandbox, not by hand\n", 51);
         return 125;
     }
@@ -168,21 +232,33 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)sigfillset(&all);
     (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    has_control = !oci;
+    if (strchr(argv[1], 'c') && connect_control(&e) < 0) {
+        report(CONTROL_ERROR, e.text);
+        return 125;
+    }
     signals = signalfd(-1, &all, SFD_CLOEXEC);
     if (signals < 0) {
         (void)err_sys(&e, errno, "init cannot receive signals");
-    } else if (restrict_self(argv + 3, nwritable, &e) == 0 &&
+    } else if ((!strchr(argv[1], 'p') || tcp_ports_open(&e) == 0) &&
+               restrict_self(argv + 3, nwritable, &e) == 0 &&
                seccomp_install(strchr(argv[1], 'o') ? &listener : NULL, &e) == 0) {
         /* Before the workload exists: what it may have to say comes after this, never in its place. */
-        report_ready(listener);
+        if (has_control)
+            report_ready(listener);
         pid = fork();
         if (pid == 0)
-            workload(strchr(argv[1], 't') != NULL, argv + 3 + nwritable);
+            workload(strchr(argv[1], 't') != NULL, oci, argv + 3 + nwritable);
         if (pid > 0) {
             /* Our copies of the workload's descriptors would keep its pipes open after it ended. */
             for (int fd = 0; fd < 3; fd++)
                 (void)close(fd);
-            return supervise(pid, signals);
+            code = supervise(pid, signals, argv[1]);
+            if (oci && has_control) {
+                const char last[2] = {CONTROL_EXIT, (char)code};
+                (void)send(CONTROL_FD, last, sizeof(last), MSG_NOSIGNAL);
+            }
+            return code;
         }
         (void)err_sys(&e, errno, "init cannot start the workload");
     }

@@ -282,6 +282,26 @@ static void warn_shortfall(void)
     }
 }
 
+/* What the gvisor wall was told in the configuration. Strings live as long as the process. */
+static void configure_walls(void)
+{
+    const json_t *gvisor = json_object_get(daemon_.config, "gvisor");
+    struct wall_config config = {.state_dir = launcher.state_dir,
+                                 .oci_runtime = json_string_value(json_object_get(gvisor, "runtime")),
+                                 .oci_platform = json_string_value(json_object_get(gvisor, "platform"))};
+
+    wall_configure(&config);
+}
+
+/* Does some wall on this host trace its sandboxes' processes? Only then may our children trace theirs. */
+static bool is_tracing(void)
+{
+    for (size_t i = 0; wall_at(i); i++)
+        if (wall_at(i)->traces && wall_at(i)->traces())
+            return true;
+    return false;
+}
+
 int main(void)
 {
     struct err e = ERR_INIT;
@@ -301,6 +321,9 @@ int main(void)
         root ? (uint32_t)json_integer_value(json_object_get(daemon_.config, "uid_base")) + UID_SESSIONS_OFFSET
              : 0;
     launcher.on_exit = on_sandbox_exit;
+    configure_walls();
+    if (is_tracing())
+        profile.groups |= SEAL_TRACE;
     daemon_.on_stop = on_ctl_stop;
     /* Nine descriptors per sandbox. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {

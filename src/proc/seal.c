@@ -105,7 +105,8 @@ static int filter_syscalls(const struct seal_profile *p, struct err *e)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                               SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, listener_requests[i]));
     for (size_t i = 0; deny_list && rc == 0 && i < seal_ndenied; i++)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
+        if (!((p->groups & SEAL_TRACE) && seal_is_tracing(seal_denied[i])))
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
 #ifdef IRONCLAW_SANITIZED
     /* The sanitizers' runtime reads /proc/self/maps and the like when it reports. Test builds only. */
     static const int runtime[] = {SCMP_SYS(openat), SCMP_SYS(open),       SCMP_SYS(readlink), SCMP_SYS(prctl),

@@ -24,6 +24,7 @@ enum seal_group {
     SEAL_NOTIFY = 1U << 7,  /* answer the listeners of sandboxes' filters: three ioctls and no other */
     SEAL_LAUNCH =
         1U << 5, /* no filter of its own beyond a denylist: creates namespaces, mounts, cgroups, children */
+    SEAL_TRACE = 1U << 6, /* with SEAL_LAUNCH: its children may trace theirs, as gVisor does */
 };
 
 struct seal_path {

@@ -200,3 +200,9 @@ const int seal_denied[] = {
     SCMP_SYS(syslog),
 };
 const size_t seal_ndenied = ARRAY_LEN(seal_denied);
+
+bool seal_is_tracing(int call)
+{
+    return call == SCMP_SYS(ptrace) || call == SCMP_SYS(process_vm_readv) ||
+           call == SCMP_SYS(process_vm_writev);
+}

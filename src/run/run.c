@@ -35,10 +35,9 @@ static int fail(const struct err *e, int status)
 }
 
 /* *hold: what keeps the image whole while the sandbox runs (image.h); -1 for a directory of the user's. */
-static int resolve_rootfs(const struct run_options *o, char *out, size_t cap, int *hold, struct err *e)
+static int resolve_rootfs(const struct run_options *o, const char *state, char *out, size_t cap, int *hold,
+                          struct err *e)
 {
-    char state[PATHS_MAX_LEN];
-
     if (o->rootfs) {
         struct stat st;
         if (stat(o->rootfs, &st) < 0 || !S_ISDIR(st.st_mode))
@@ -47,9 +46,10 @@ static int resolve_rootfs(const struct run_options *o, char *out, size_t cap, in
                    ? 0
                    : err_set(e, ENAMETOOLONG, "--rootfs: the path is too long");
     }
-    if (o->state_dir ? !io_format(state, sizeof(state), "%s", o->state_dir)
-                     : paths_state_dir(state, sizeof(state), e) < 0)
-        return o->state_dir ? err_set(e, ENAMETOOLONG, "--state-dir: the path is too long") : -1;
+    if (!*state)
+        return paths_state_dir(out, cap, e) < 0
+                   ? -1
+                   : err_set(e, ENAMETOOLONG, "--state-dir: the path is too long");
     return image_path(state, o->image, out, cap, hold, e);
 }
 
@@ -140,12 +140,35 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     return WEXITSTATUS(status);
 }
 
+/* Options, else the environment; `state` becomes "" where there is none. */
+static void configure_walls(const struct run_options *o, char *state, size_t cap)
+{
+    struct wall_config config = {
+        .state_dir = state,
+        .oci_runtime = o->oci_runtime ? o->oci_runtime : getenv("IRONCLAW_OCI_RUNTIME"),
+        .oci_platform = o->platform ? o->platform : getenv("IRONCLAW_GVISOR_PLATFORM")};
+
+    if (o->state_dir ? !io_format(state, cap, "%s", o->state_dir) : paths_state_dir(state, cap, NULL) < 0)
+        state[0] = 0;
+    wall_configure(&config);
+}
+
+static int write_bundle(const struct wall_ops *wall, const struct sandbox_spec *spec, const char *dir,
+                        struct err *e)
+{
+    if (!wall->write_bundle)
+        return err_set(e, EOPNOTSUPP, "--write-bundle: the %s wall has no bundle (use --wall gvisor)",
+                       wall->name);
+    return wall->write_bundle(spec, dir, e);
+}
+
 int run_main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
     struct run_options o;
     struct sandbox_spec spec = {0};
     const struct wall_ops *wall;
+    static char state[PATHS_MAX_LEN]; /* the walls keep it */
     char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], id[64], workspace[PATH_MAX];
     CLEANUP_CLOSE int hold = -1;
     int rc = run_parse(argc, argv, &o, &e);
@@ -157,14 +180,16 @@ int run_main(int argc, char **argv)
         (void)err_set(&e, EINVAL, "there is no wall '%s' (see 'ironclaw doctor')", o.wall);
         return fail(&e, RUN_USAGE);
     }
-    if (!wall->probe(&e) || resolve_rootfs(&o, rootfs, sizeof(rootfs), &hold, &e) < 0 ||
+    configure_walls(&o, state, sizeof(state));
+    if ((!o.write_bundle && !wall->probe(&e)) ||
+        resolve_rootfs(&o, state, rootfs, sizeof(rootfs), &hold, &e) < 0 ||
         paths_helper("ironclaw-init", init, sizeof(init), &e) < 0)
         return fail(&e, RUN_CANNOT_LAUNCH);
     if (o.workspace && !realpath(o.workspace, workspace)) {
         (void)err_sys(&e, errno, "cannot open --workspace %s", o.workspace);
         return fail(&e, RUN_CANNOT_LAUNCH);
     }
-    if (!limit_asked(&o.limits))
+    if (!o.write_bundle && !limit_asked(&o.limits))
         warn_shortfall(wall);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)io_format(id, sizeof(id), "run-%d", (int)getpid());
@@ -180,6 +205,8 @@ int run_main(int argc, char **argv)
     spec.limits = o.limits;
     spec.uid = RUN_UID_BASE + (uint32_t)getpid();
     spec.terminal = o.terminal;
+    if (o.write_bundle)
+        return write_bundle(wall, &spec, o.write_bundle, &e) < 0 ? fail(&e, RUN_CANNOT_LAUNCH) : 0;
     rc = run_sandbox(wall, &spec, &o, &e);
     if (rc < 0)
         rc = fail(&e, RUN_CANNOT_LAUNCH);

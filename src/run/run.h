@@ -9,7 +9,9 @@
 /* Everything `ironclaw run` was asked for. Strings are borrowed from argv. */
 struct run_options {
     const char *wall, *image, *rootfs, *workspace, *state_dir;
-    uint64_t timeout_ms; /* 0: none */
+    const char *oci_runtime, *platform; /* of the gvisor wall; NULL: the environment's, else the default */
+    const char *write_bundle;           /* directory to write an OCI bundle to, instead of running */
+    uint64_t timeout_ms;                /* 0: none */
     bool terminal;
     struct cgroup_limits limits;
     const char *events; /* NULL: nobody wants to know */

@@ -7,6 +7,8 @@
 #include "walls/wall.h"
 
 enum { CONTROL_ERROR = 'E', CONTROL_PORTS = 'P', CONTROL_TERMINAL = 'T', CONTROL_READY = 'R' };
+/* Between an OCI container's init and its keeper as well: the workload's exit status; a signal for it. */
+enum { CONTROL_EXIT = 'X', CONTROL_SIGNAL = 'S' };
 
 /* ---- in the child */
 

@@ -4,8 +4,21 @@
 
 #include "base/cleanup.h"
 #include "walls/container/container.h"
+#include "walls/gvisor/gvisor.h"
 
-static const struct wall_ops *const walls[] = {&container_wall};
+static const struct wall_ops *const walls[] = {&container_wall, &gvisor_wall};
+
+static struct wall_config configured;
+
+void wall_configure(const struct wall_config *config)
+{
+    configured = *config;
+}
+
+const struct wall_config *wall_config(void)
+{
+    return &configured;
+}
 
 const struct wall_ops *wall_at(size_t i)
 {

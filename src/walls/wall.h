@@ -96,7 +96,23 @@ struct wall_ops {
 
     /* Removes what sandboxes of dead owners left behind (SIGKILL, power loss). Safe while others run. */
     void (*sweep)(void);
+
+    /* Would a sandbox's helpers trace (ptrace(2)) here? NULL: never. Cheap, without a trial. */
+    bool (*traces)(void);
+
+    /* Writes the OCI bundle of this sandbox to a new directory, for any OCI runtime to run. NULL if the wall
+     * has none. */
+    int (*write_bundle)(const struct sandbox_spec *spec, const char *dir, struct err *e);
 };
+
+/* What walls are told once, before any of them is used. Strings are borrowed for good; NULL: the default. */
+struct wall_config {
+    const char *state_dir;    /* where what was found out about this host may be kept; NULL: nowhere */
+    const char *oci_runtime;  /* name or absolute path of the OCI runtime; default runsc */
+    const char *oci_platform; /* runsc's platform: auto (default), kvm, systrap, ptrace */
+};
+void wall_configure(const struct wall_config *config);
+const struct wall_config *wall_config(void);
 
 /* By name, or NULL. */
 const struct wall_ops *wall_find(const char *name);
