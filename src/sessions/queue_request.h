@@ -26,6 +26,10 @@ struct queue_backend {
     json_t *(*change)(void *ctx, const char *kind, const json_t *document, const char *reason,
                       struct problem *p);
     json_t *(*change_status)(void *ctx, const char *id, struct problem *p);
+#ifdef IRONCLAW_WEAKENED
+    void *(*other)(void *ctx, const char *session); /* the context of another session, NULL: none */
+    int (*inbound)(void *ctx, const char *text, size_t len, uint64_t *seq, struct problem *p);
+#endif
     /* The port refused something; `reason` is the error's code. */
     void (*denied)(void *ctx, const char *reason);
 };

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/weaken.h"
 #include "events/notice.h"
 #include "gateway/change.h"
 #include "sessions/queue_port.h"
@@ -225,6 +226,22 @@ static void on_denied(void *ctx, const char *reason)
     EVENT_NOTE(s->h->d, EVENT_PORT_DENIED, s->id, s->agent, s->wall, 1, {.text = "queue"}, {.text = reason});
 }
 
+#ifdef IRONCLAW_WEAKENED
+/* What the queue port would be if it did not bind a connection to its session, or let the agent write both
+ * directions. */
+static void *on_other(void *ctx, const char *session)
+{
+    struct session *s = ctx;
+
+    return session_find(s->h, session);
+}
+
+static int on_inbound(void *ctx, const char *text, size_t len, uint64_t *seq, struct problem *p)
+{
+    return session_send(ctx, text, len, NULL, seq, p);
+}
+#endif
+
 const struct queue_backend session_backend = {
     .hello = on_hello,
     .config = on_config,
@@ -234,6 +251,10 @@ const struct queue_backend session_backend = {
     .history = on_history,
     .change = on_change,
     .change_status = on_change_status,
+#ifdef IRONCLAW_WEAKENED
+    .other = on_other,
+    .inbound = on_inbound,
+#endif
     .denied = on_denied,
 };
 

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/weaken.h"
 #include "walls/cgroup_parse.h"
 
 #define PARENT    "ironclaw"      /* our directory; one child per sandbox */
@@ -202,7 +203,9 @@ static int set_limits(struct cgroup *c, const struct cgroup_limits *l, struct er
     char value[64];
     bool swap;
 
-    if (l->memory_bytes > 0 && *memory) {
+    if (weakened("memory-limit")) {
+        c->memory = true;
+    } else if (l->memory_bytes > 0 && *memory) {
         (void)io_format(value, sizeof(value), "%llu", (unsigned long long)l->memory_bytes);
         if (limit(memory, c->v2 ? "memory.max" : "memory.limit_in_bytes", value, true, &c->memory, e) < 0)
             return -1;
@@ -216,12 +219,16 @@ static int set_limits(struct cgroup *c, const struct cgroup_limits *l, struct er
         if (c->v2)
             (void)knob(memory, "memory.oom.group", "1");
     }
-    if (l->pids > 0 && *pids) {
+    if (weakened("pids-limit")) {
+        c->pids = true;
+    } else if (l->pids > 0 && *pids) {
         (void)io_format(value, sizeof(value), "%u", l->pids);
         if (limit(pids, "pids.max", value, true, &c->pids, e) < 0)
             return -1;
     }
-    if (l->cpu_milli > 0 && *cpu) {
+    if (weakened("cpu-limit")) {
+        c->cpu = true;
+    } else if (l->cpu_milli > 0 && *cpu) {
         unsigned long long quota = (unsigned long long)l->cpu_milli * CPU_PERIOD / 1000;
         if (quota < 1000)
             quota = 1000; /* the kernel's minimum is 1 ms */

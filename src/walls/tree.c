@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/weaken.h"
 
 /* <linux/mount.h> and <sys/mount.h> define the same names; the classic call is declared here instead of
  * including both. */
@@ -124,7 +125,7 @@ static int add_entry(int image, int root, const struct dirent *d, struct err *e)
         return 0; /* sockets, pipes and devices of an image's root are never carried in */
     if (S_ISDIR(st.st_mode) ? tree_make_dir(root, d->d_name, 0555, e) : tree_make_file(root, d->d_name, e))
         return -1;
-    fd = tree_detach(image, d->d_name, TREE_RO, true, e);
+    fd = tree_detach(image, d->d_name, weakened("read-only-mounts") ? TREE_RW : TREE_RO, true, e);
     return fd < 0 ? -1 : tree_attach(fd, root, d->d_name, e);
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/weaken.h"
 #include "walls/container/container.h"
 
 enum { BACKLOG = 64 };
@@ -46,6 +47,8 @@ static int listen_tcp(uint16_t port, struct err *e)
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
+    if (weakened("network")) /* several sandboxes then share one loopback */
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int));
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, BACKLOG) < 0)
         return err_sys(e, errno, "cannot listen on 127.0.0.1:%u", port);
     return TAKE_FD(fd);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include "base/caps.h"
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/weaken.h"
 #include "walls/container/container.h"
 #include "walls/handover.h"
 
@@ -64,10 +66,33 @@ static int enter_user_namespace(uint32_t uid, int proc_self, struct err *e)
         return err_sys(e, errno, "cannot become uid %u", uid);
     if (caps_limit(1ULL << CAP_SYS_ADMIN_BIT, e) < 0)
         return -1;
+    if (weakened("user-namespace"))
+        return 0;
     if (unshare(CLONE_NEWUSER) < 0)
         return err_sys(e, errno, "cannot create the user namespace");
     return map_ids(proc_self, uid, uid, e);
 }
+
+#ifdef IRONCLAW_WEAKENED
+/* What a wall without this protection would be: every capability of the user namespace, also after exec. */
+static int caps_keep_all(struct err *e)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &head, data) < 0)
+        return err_sys(e, errno, "cannot read the capabilities");
+    for (int i = 0; i < 2; i++)
+        data[i].inheritable = data[i].effective = data[i].permitted;
+    if (syscall(SYS_capset, &head, data) < 0)
+        return err_sys(e, errno, "cannot keep the capabilities");
+    for (int cap = 0; cap < 64; cap++)
+        (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+    return 0;
+}
+#else
+#define caps_keep_all(e) (-1)
+#endif
 
 static int set_rlimit(int what, const char *name, rlim_t soft, rlim_t hard, struct err *e)
 {
@@ -94,7 +119,9 @@ static int set_rlimits(const struct sandbox_spec *spec, struct err *e)
         return -1;
     /* As root the uid is the sandbox's own, so the limit counts the sandbox; rootless it would count all of
      * the user's processes on the host and break it at once: there the pids cgroup alone limits. */
-    return spec->uid && geteuid() != 0 ? set_rlimit(RLIMIT_NPROC, "NPROC", processes, processes, e) : 0;
+    return spec->uid && geteuid() != 0 && !weakened("pids-limit")
+               ? set_rlimit(RLIMIT_NPROC, "NPROC", processes, processes, e)
+               : 0;
 }
 
 /* Descriptors 0-2 as asked, 3 the control socket, 4 init; nothing else survives. */
@@ -174,7 +201,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
         return err_sys(e, errno, "cannot create the cgroup and time namespaces");
     if (sethostname("sandbox", 7) < 0)
         return err_sys(e, errno, "cannot set the host name");
-    if (container_loopback_up(e) < 0 || container_build_root(spec, rootless, e) < 0)
+    if ((!weakened("network") && container_loopback_up(e) < 0) || container_build_root(spec, rootless, e) < 0)
         return -1;
     if (spec->ports) {
         int ports[SANDBOX_PORTS];
@@ -182,20 +209,22 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
             return -1;
         handover_send(control, CONTROL_PORTS, "", ports, SANDBOX_PORTS);
     }
-    if (seal_root(e) < 0)
+    if (!weakened("read-only-mounts") && seal_root(e) < 0)
         return -1;
     if (!rootless && enter_user_namespace(spec->uid, proc_self, e) < 0)
         return -1;
     /* Only now: a new user namespace starts with a full bounding set (user_namespaces(7)). */
-    if (caps_drop_bounding(0, e) < 0)
+    if (!weakened("bounding-set") && !weakened("capabilities") && !weakened("user-namespace") &&
+        caps_drop_bounding(0, e) < 0)
         return -1;
     if (set_rlimits(spec, e) < 0)
         return -1;
     if (spec->terminal && handover_terminal(control, &slave, e) < 0)
         return -1;
-    if (caps_limit(0, e) < 0)
+    if (weakened("capabilities") ? caps_keep_all(e) < 0 : caps_limit(0, e) < 0)
         return -1;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+    if ((!weakened("no-new-privs") && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return err_sys(e, errno, "cannot set no_new_privs");
     if (chdir("/workspace") < 0)
         return err_sys(e, errno, "cannot enter /workspace (does its owner match the sandbox?)");
@@ -244,7 +273,7 @@ void container_child(const struct sandbox_spec *spec, const struct cgroup *cgrou
     (void)umask(022);
     argv = init_arguments(spec, count, sizeof(count));
     if (build(spec, cgroup, control, rootless, &e) == 0) {
-        (void)syscall(SYS_execveat, INIT_FD, "", argv, spec->envp, AT_EMPTY_PATH);
+        (void)syscall(SYS_execveat, INIT_FD, "", argv, weaken_environment(spec->envp), AT_EMPTY_PATH);
         (void)err_sys(&e, errno, "cannot execute the sandbox's init");
         control = CONTROL_FD;
     }

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/landlock.h"
+#include "base/weaken.h"
 #include "walls/container/container.h"
 #include "walls/handover.h"
 
@@ -125,8 +126,8 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
     s->control = pair[0];
     child_control = pair[1];
     s->pid = handover_clone(&s->cgroup,
-                            CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
-                                (rootless ? CLONE_NEWUSER : 0),
+                            CLONE_NEWPID | CLONE_NEWNS | (weakened("network") ? 0 : CLONE_NEWNET) |
+                                CLONE_NEWIPC | CLONE_NEWUTS | (rootless ? CLONE_NEWUSER : 0),
                             &s->pidfd);
     if (s->pid == 0)
         container_child(spec, &s->cgroup, child_control, rootless);
