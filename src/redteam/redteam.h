@@ -83,7 +83,7 @@ extern const struct family families[];
 extern const size_t nfamilies;
 /* judges/NN_*.c */
 extern const struct attack network_attacks[], engine_attacks[], sibling_attacks[], hostfs_attacks[],
-    privilege_attacks[], kernel_attacks[];
+    privilege_attacks[], kernel_attacks[], resource_attacks[];
 
 /* ---- trial.c ---- */
 

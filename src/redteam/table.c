@@ -12,5 +12,6 @@ const struct family families[] = {
     {4, "hostfs", "The host's file system", hostfs_attacks},
     {8, "privilege", "More privilege", privilege_attacks},
     {9, "kernel", "The kernel's surface", kernel_attacks},
+    {10, "resources", "Everything the host has", resource_attacks},
 };
 const size_t nfamilies = ARRAY_LEN(families);

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FILES = 64, FILE_BYTES = 4096, TOUCH_PAGES = 256, PAGE = 4096, CPU_STEPS = 20000 };
+enum { FILES = 64, FILE_BYTES = 4096, TOUCH_PAGES = 256, CPU_STEPS = 20000 };
 
 uint64_t loops_now(void)
 {
@@ -201,21 +201,22 @@ static void spawn(uint64_t n, const char *tree, const char *directory)
     }
 }
 
+static const size_t page = 4096, touched = (size_t)TOUCH_PAGES * 4096;
+
 static void touch(uint64_t n, const char *tree, const char *directory)
 {
     (void)tree;
     (void)directory;
     while (n--) {
-        volatile char *m =
-            mmap(NULL, TOUCH_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        volatile char *m = mmap(NULL, touched, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (m == MAP_FAILED)
             loops_die("mmap");
-        for (int i = 0; i < TOUCH_PAGES; i++) {
-            if (m[i * PAGE] != 0)
+        for (size_t i = 0; i < TOUCH_PAGES; i++) {
+            if (m[i * page] != 0)
                 loops_die("mmap: not zero");
-            m[i * PAGE] = 1;
+            m[i * page] = 1;
         }
-        if (munmap((void *)(uintptr_t)m, TOUCH_PAGES * PAGE) < 0)
+        if (munmap((void *)(uintptr_t)m, touched) < 0)
             loops_die("munmap");
     }
 }
