@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -143,11 +144,20 @@ static void put_args(struct text *t, const struct bundle *b)
     puts_(t, "]");
 }
 
-static void put_rlimit(struct text *t, const char *name, uint64_t soft, uint64_t hard, bool last)
+/* Never more than the caller was given: a runtime without the host's CAP_SYS_RESOURCE could not set it. */
+static void put_rlimit(struct text *t, int what, const char *name, rlim_t soft, rlim_t hard)
 {
-    putf(t, "{\"type\":\"RLIMIT_%s\",\"soft\":%llu,\"hard\":%llu}%s", name, (unsigned long long)soft,
-         (unsigned long long)hard, last ? "" : ",");
+    struct rlimit now;
+
+    if (getrlimit(what, &now) == 0 && now.rlim_max < hard)
+        hard = now.rlim_max;
+    if (t->p[t->len - 1] != '[')
+        put(t, ",", 1);
+    putf(t, "{\"type\":\"RLIMIT_%s\",\"soft\":%llu,\"hard\":%llu}", name,
+         (unsigned long long)(soft < hard ? soft : hard), (unsigned long long)hard);
 }
+
+#define RLIMIT(t, name, soft, hard) put_rlimit(t, RLIMIT_##name, #name, soft, hard)
 
 static void put_process(struct text *t, const struct bundle *b)
 {
@@ -160,14 +170,14 @@ static void put_process(struct text *t, const struct bundle *b)
     put_strings(t, (const char *const *)b->spec->envp);
     puts_(t, ",\"cwd\":\"/workspace\",\"capabilities\":{\"bounding\":[],\"effective\":[],\"inheritable\":[],"
              "\"permitted\":[],\"ambient\":[]},\"noNewPrivileges\":true,\"rlimits\":[");
-    put_rlimit(t, "CORE", 0, 0, false);
-    put_rlimit(t, "NOFILE", NOFILE_SOFT, NOFILE_HARD, false);
-    put_rlimit(t, "MEMLOCK", 64 << 10, 64 << 10, false);
-    put_rlimit(t, "MSGQUEUE", 819200, 819200, false);
-    put_rlimit(t, "SIGPENDING", 1024, 1024, false);
-    put_rlimit(t, "RTPRIO", 0, 0, false);
-    put_rlimit(t, "NICE", 0, 0, false);
-    put_rlimit(t, "NPROC", processes, processes, true);
+    RLIMIT(t, CORE, 0, 0);
+    RLIMIT(t, NOFILE, NOFILE_SOFT, NOFILE_HARD);
+    RLIMIT(t, MEMLOCK, 64 << 10, 64 << 10);
+    RLIMIT(t, MSGQUEUE, 819200, 819200);
+    RLIMIT(t, SIGPENDING, 1024, 1024);
+    RLIMIT(t, RTPRIO, 0, 0);
+    RLIMIT(t, NICE, 0, 0);
+    RLIMIT(t, NPROC, processes, processes);
     puts_(t, "]}");
 }
 
@@ -321,6 +331,23 @@ char *bundle_config(const struct bundle *b, struct err *e)
     return NULL;
 }
 
+int bundle_make_own(int rootfs, struct err *e)
+{
+    /* runc gives a tmpfs the mode of what it covers. */
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } own[] = {{"dev", 0755}, {"proc", 0555},         {"sys", 0555},      {"tmp", 01777},
+               {"run", 0755}, {"run/ironclaw", 0755}, {"workspace", 0700}};
+
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        if (tree_make_dir(rootfs, own[i].name, 0755, e) < 0)
+            return -1;
+        else if (fchmodat(rootfs, own[i].name, own[i].mode, 0) < 0)
+            return err_sys(e, errno, "cannot set the mode of /%s", own[i].name);
+    return 0;
+}
+
 /* ---- a bundle to keep */
 
 static int copy_file(const char *source, int dir, const char *name, mode_t mode, struct err *e)
@@ -382,7 +409,6 @@ static bool is_empty_dir(int fd)
 
 int bundle_write(const struct sandbox_spec *spec, const char *dir, struct err *e)
 {
-    static const char *const own[] = {"dev", "proc", "sys", "tmp", "run", "run/ironclaw", "workspace"};
     CLEANUP_CLOSE int fd = -1;
     CLEANUP_CLOSE int rootfs = -1;
     CLEANUP_FREE char *config = NULL;
@@ -406,9 +432,8 @@ int bundle_write(const struct sandbox_spec *spec, const char *dir, struct err *e
     rootfs = openat(fd, "rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (rootfs < 0)
         return err_sys(e, errno, "cannot open %s/rootfs", dir);
-    for (size_t i = 0; i < ARRAY_LEN(own); i++)
-        if (tree_make_dir(rootfs, own[i], 0755, e) < 0)
-            return -1;
+    if (bundle_make_own(rootfs, e) < 0)
+        return -1;
     if (copy_names(spec->rootfs, rootfs, e) < 0 || copy_file(spec->init, fd, "run/init", 0555, e) < 0)
         return -1;
     config = bundle_config(&b, e);

@@ -47,7 +47,7 @@ int gvisor_runtime_identify(struct gvisor_runtime *r, struct err *e);
 unsigned gvisor_flags_of(const char *help);
 /* The command line that runs the bundle /bundle as container `id` (borrowed): NULL-terminated, freed with one
  * free(). `room` holds what is formatted. */
-char **gvisor_command(const struct gvisor_runtime *r, const char *id, char *room, size_t cap);
+char **gvisor_command(const struct gvisor_runtime *r, const char *id, bool terminal, char *room, size_t cap);
 
 /* ---- probe.c */
 
@@ -75,6 +75,8 @@ struct bundle {
 char *bundle_config(const struct bundle *b, struct err *e);
 /* Writes a bundle that any OCI runtime can run to `dir`, which must not exist or be empty. */
 int bundle_write(const struct sandbox_spec *spec, const char *dir, struct err *e);
+/* The directories of a root file system that are the sandbox's own and get mounts. */
+int bundle_make_own(int rootfs, struct err *e);
 /* What the other uid of a sandbox is: the runtime's own. Files never belong to it. */
 uint32_t bundle_root_id(uint32_t uid);
 /* Is this text UTF-8? JSON can carry nothing else. */

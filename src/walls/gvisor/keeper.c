@@ -23,6 +23,7 @@
 
 #include "base/caps.h"
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/io.h"
 #include "walls/gvisor/gvisor.h"
 #include "walls/handover.h"
@@ -36,6 +37,7 @@ struct keeper {
     int host;     /* control socket to the host side */
     int listener; /* where the container's init connects, once */
     int init;     /* its connection, or -1 */
+    int console;  /* where runsc sends the master of a terminal, once; or -1 */
     int signals;  /* signalfd */
     int stdio[3]; /* for the runtime */
     pid_t child;  /* the runtime */
@@ -145,7 +147,7 @@ static int add_pump(struct keeper *k, int i, struct err *e)
 static int open_stdio(struct keeper *k, int slave, struct err *e)
 {
     for (int i = 0; i < 3; i++) {
-        int fd = k->spec->terminal ? slave : k->spec->stdio[i];
+        int fd = k->spec->terminal ? slave : k->spec->stdio[i]; /* -1: the null device */
         k->stdio[i] = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 16) : open("/dev/null", O_RDWR | O_CLOEXEC);
         if (k->stdio[i] >= 0 && k->stdio[i] < 16) { /* the pumps use 3 and 4 */
             int high = fcntl(k->stdio[i], F_DUPFD_CLOEXEC, 16);
@@ -168,12 +170,26 @@ static int start_pumps(struct keeper *k, struct err *e)
     return 0;
 }
 
+/* runsc makes the terminal itself: its kernel has to be the session that the keyboard's signals go to. */
+static int prepare_terminal(struct keeper *k, int *slave, struct err *e)
+{
+    uint32_t id = bundle_root_id(k->spec->uid);
+
+    if (k->runtime->kind == RUNTIME_RUNSC) {
+        k->console = listen_unix("/state/console.sock", SOCK_STREAM, e);
+        return k->console < 0 ? -1 : 0;
+    }
+    if (handover_terminal(k->host, slave, e) < 0)
+        return -1;
+    return fchown(*slave, id, id) < 0 ? err_sys(e, errno, "cannot hand the terminal to the runtime") : 0;
+}
+
 static int start_runtime(struct keeper *k, struct err *e)
 {
     char room[64];
     char *const env[] = {(char *)(uintptr_t) "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
                          (char *)(uintptr_t) "XDG_RUNTIME_DIR=/state", NULL};
-    char **argv = gvisor_command(k->runtime, k->spec->id, room, sizeof(room));
+    char **argv = gvisor_command(k->runtime, k->spec->id, k->spec->terminal, room, sizeof(room));
 
     k->child = fork();
     if (k->child == 0) {
@@ -182,7 +198,7 @@ static int start_runtime(struct keeper *k, struct err *e)
         (void)setsid();
         for (int i = 0; i < 3; i++)
             (void)dup2(k->stdio[i], i);
-        if (k->spec->terminal)
+        if (k->spec->terminal && k->console < 0)
             (void)ioctl(0, TIOCSCTTY, 0);
         (void)syscall(SYS_close_range, 3U, ~0U, 0U);
         (void)sigemptyset(&none);
@@ -222,7 +238,7 @@ static int build(struct keeper *k, const struct cgroup *cgroup, struct err *e)
         write_config(k, e) < 0)
         return -1;
     k->listener = listen_unix("/bundle/run/control.sock", SOCK_SEQPACKET, e);
-    if (k->listener < 0 || (k->spec->terminal && handover_terminal(k->host, &slave, e) < 0) ||
+    if (k->listener < 0 || (k->spec->terminal && prepare_terminal(k, &slave, e) < 0) ||
         open_stdio(k, slave, e) < 0)
         return -1;
     (void)sigfillset(&all);
@@ -230,12 +246,8 @@ static int build(struct keeper *k, const struct cgroup *cgroup, struct err *e)
     k->signals = signalfd(-1, &all, SFD_CLOEXEC);
     if (k->signals < 0)
         return err_sys(e, errno, "cannot receive signals");
-    if (slave >= 0) {
-        uint32_t id = bundle_root_id(k->spec->uid);
-        if (fchown(slave, id, id) < 0)
-            return err_sys(e, errno, "cannot hand the terminal to the runtime");
-        (void)close(slave);
-    }
+    if (slave >= 0)
+        (void)close(slave); /* stdio[] has copies */
     if (enter_user_namespace(ns, e) < 0 || start_pumps(k, e) < 0 || start_runtime(k, e) < 0)
         return -1;
     return caps_drop_bounding(0, e) < 0 ? -1 : caps_limit(0, e);
@@ -259,6 +271,27 @@ static void last_log_message(char *text, size_t cap)
     for (end = at; *end && *end != '\n' && (*end != '"' || end[-1] == '\\'); end++)
         ;
     gvisor_printable(text, cap, at, (size_t)(end - at));
+}
+
+/* The master of the terminal comes from the runtime, before the container's init runs. */
+static void take_console(struct keeper *k)
+{
+    CLEANUP_CLOSE int fd = accept4(k->console, NULL, NULL, SOCK_CLOEXEC);
+    char text[256];
+    struct iovec iov = {.iov_base = text, .iov_len = sizeof(text)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
+    int fds[FDPASS_MAX], n;
+
+    if (fd < 0)
+        return;
+    fdpass_expect(&msg, &room);
+    n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC) > 0 ? fdpass_take(&msg, fds) : 0;
+    if (n == 1)
+        handover_send(k->host, CONTROL_TERMINAL, "", fds, 1);
+    for (int i = 0; i < n; i++)
+        (void)close(fds[i]);
+    (void)close(TAKE_FD(k->console));
 }
 
 static void take_message(struct keeper *k)
@@ -355,17 +388,20 @@ static void await_pumps(struct keeper *k)
 
 static int supervise(struct keeper *k)
 {
-    enum { SIGNALS, HOST, INIT, COUNT };
+    enum { SIGNALS, HOST, CONSOLE, INIT, COUNT };
     int status = 0;
 
     for (;;) {
         struct pollfd p[COUNT] = {[SIGNALS] = {.fd = k->signals, .events = POLLIN},
                                   [HOST] = {.fd = k->host, .events = 0},
+                                  [CONSOLE] = {.fd = k->console, .events = POLLIN},
                                   [INIT] = {.fd = k->init >= 0 ? k->init : k->listener, .events = POLLIN}};
         if (poll(p, COUNT, -1) < 0 && errno != EINTR)
             return 125;
         if (p[HOST].revents & (POLLHUP | POLLERR))
             return 128 + SIGKILL;
+        if (p[CONSOLE].revents) /* before what init says: that it is ready */
+            take_console(k);
         if (p[INIT].revents)
             k->init >= 0 ? take_message(k) : take_init(k);
         if ((p[SIGNALS].revents & POLLIN) && take_signal(k, &status))
@@ -396,6 +432,7 @@ void gvisor_keeper(const struct gvisor_runtime *r, const struct sandbox_spec *sp
                        .spec = spec,
                        .host = control,
                        .listener = -1,
+                       .console = -1,
                        .init = -1,
                        .signals = -1,
                        .stdio = {-1, -1, -1},

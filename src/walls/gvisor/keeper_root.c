@@ -72,6 +72,8 @@ static int add_devices(int root, struct err *e)
             add_file(root, source, source + 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e) < 0)
             return -1;
     }
+    if (symlinkat("pts/ptmx", root, "dev/ptmx") < 0)
+        return err_sys(e, errno, "cannot create /dev/ptmx");
     return tree_make_dir(root, "dev/pts", 0555, e);
 }
 
@@ -130,7 +132,6 @@ static int add_mount(const struct sandbox_mount *m, size_t i, int root, int root
 
 static int add_rootfs(const struct sandbox_spec *spec, int root, struct err *e)
 {
-    static const char *const own[] = {"dev", "proc", "sys", "tmp", "run", "run/ironclaw", "workspace"};
     CLEANUP_CLOSE int image = -1;
     CLEANUP_CLOSE int rootfs = -1;
 
@@ -146,9 +147,8 @@ static int add_rootfs(const struct sandbox_spec *spec, int root, struct err *e)
     rootfs = openat(root, "bundle/rootfs", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (rootfs < 0)
         return err_sys(e, errno, "cannot open the new root file system");
-    for (size_t i = 0; i < ARRAY_LEN(own); i++)
-        if (tree_make_dir(rootfs, own[i], 0555, e) < 0)
-            return -1;
+    if (bundle_make_own(rootfs, e) < 0)
+        return -1;
     if (spec->rootfs) {
         image = open(spec->rootfs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (image < 0)
@@ -213,6 +213,9 @@ int gvisor_build_root(const struct gvisor_runtime *r, const struct sandbox_spec 
         return err_sys(e, errno, "cannot open the runtime's root");
     if (assemble(r, spec, root, e) < 0 || enter(root, e) < 0)
         return -1;
+    /* crun runs on v1 or on v2 hosts, and takes one with both for neither. Our cgroups hold the sandbox
+     * anyway. */
+    (void)umount2("/sys/fs/cgroup/unified", UMOUNT_DETACH);
     (void)io_format(options, sizeof(options), "mode=0700,uid=%u,gid=%u", id, id);
     if (tree_mount_tmpfs("/state", options, TREE_TMPFS, e) < 0 ||
         tree_mount_tmpfs("/tmp", "mode=1777,size=16m", TREE_TMPFS, e) < 0)

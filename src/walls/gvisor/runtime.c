@@ -184,7 +184,7 @@ static size_t add(char **argv, size_t n, const char *const *words)
     return n;
 }
 
-char **gvisor_command(const struct gvisor_runtime *r, const char *id, char *room, size_t cap)
+char **gvisor_command(const struct gvisor_runtime *r, const char *id, bool terminal, char *room, size_t cap)
 {
     static const char *const common[] = {
         "runtime", "--root", "/state/containers", "--log", "/state/log", "--log-format", "json", NULL};
@@ -192,7 +192,7 @@ char **gvisor_command(const struct gvisor_runtime *r, const char *id, char *room
     static const char *const runc[] = {"--rootless=true", "run", "--no-new-keyring", NULL};
     static const char *const crun[] = {"--cgroup-manager=disabled", "run", "--no-new-keyring", NULL};
     static const char *const bundle[] = {"--bundle", "/bundle", NULL};
-    const char *some[8] = {NULL};
+    const char *some[10] = {NULL};
     char **argv = x_calloc(32, sizeof(*argv));
     size_t n = add(argv, 0, common), k = 0;
 
@@ -209,6 +209,8 @@ char **gvisor_command(const struct gvisor_runtime *r, const char *id, char *room
         if (r->flags & RUNSC_OVERLAY2)
             some[k++] = "--overlay2=none";
         some[k++] = "run";
+        if (terminal)
+            some[k++] = "--console-socket=/state/console.sock";
         n = add(argv, n, some);
         break;
     case RUNTIME_RUNC:
