@@ -20,7 +20,7 @@ static int open_file(const char *path, struct err *e)
 {
     struct stat st;
     CLEANUP_CLOSE int fd =
-        open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0640);
+        open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
 
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, errno, "cannot open events.jsonl %s", path);
