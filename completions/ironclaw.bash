@@ -26,7 +26,7 @@ _ironclaw() {
     esac
 
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "run up doctor chat agent session change token provider image audit config help" -- "$cur"))
+        COMPREPLY=($(compgen -W "run up doctor chat agent session change token provider image events audit config help" -- "$cur"))
         return
     fi
 
@@ -38,6 +38,7 @@ _ironclaw() {
     token) subs="bootstrap create list revoke whoami" ;;
     provider) subs="set list rm" ;;
     image) subs="list" ;;
+    events) options="--follow --session --after --limit" ;;
     audit) subs="show verify" ;;
     config) subs="check reference" ;;
     *) return ;;

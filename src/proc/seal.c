@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -15,6 +17,7 @@
 
 #include "base/caps.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/landlock.h"
 #include "proc/seal_syscalls.h"
 
@@ -90,6 +93,34 @@ static int restrict_files(const struct landlock_path *rules, size_t n, const str
 static const uint32_t listener_requests[] = {SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND,
                                              _IOW(SECCOMP_IOC_MAGIC, 4, __u64)};
 
+enum { DENIED = 4000 /* stands for the verdict of load_denying(); no errno */, INSTRUCTIONS_MAX = 1024 };
+
+/*
+ * Sandboxes inherit the launcher's denylist, and the kernel takes the strictest verdict of all filters: an
+ * errno here would keep the sandbox's own filter from reporting the call (walls/container/seccomp.h). "Ask
+ * the listener" ranks with the sandbox's own; here there is no listener, so the kernel answers ENOSYS.
+ * libseccomp would make one.
+ */
+static int load_denying(scmp_filter_ctx ctx)
+{
+    struct sock_filter code[INSTRUCTIONS_MAX];
+    struct sock_fprog prog = {.filter = code};
+    CLEANUP_CLOSE int fd = memfd_create("filter", MFD_CLOEXEC);
+    int rc = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
+    ssize_t len;
+
+    if (rc < 0 || lseek(fd, 0, SEEK_SET) < 0)
+        return rc < 0 ? rc : -errno;
+    len = io_read_full(fd, code, sizeof(code));
+    if (len <= 0 || len == (ssize_t)sizeof(code))
+        return -E2BIG;
+    prog.len = (unsigned short)((size_t)len / sizeof(code[0]));
+    for (unsigned i = 0; i < prog.len; i++)
+        if (code[i].code == (BPF_RET | BPF_K) && code[i].k == (SECCOMP_RET_ERRNO | DENIED))
+            code[i].k = SECCOMP_RET_USER_NOTIF;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0) < 0 ? -errno : 0;
+}
+
 static int filter_syscalls(const struct seal_profile *p, struct err *e)
 {
     bool deny_list = p->groups & SEAL_LAUNCH;
@@ -106,7 +137,7 @@ static int filter_syscalls(const struct seal_profile *p, struct err *e)
                               SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, listener_requests[i]));
     for (size_t i = 0; deny_list && rc == 0 && i < seal_ndenied; i++)
         if (!((p->groups & SEAL_TRACE) && seal_is_tracing(seal_denied[i])))
-            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), seal_denied[i], 0);
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(DENIED), seal_denied[i], 0);
 #ifdef IRONCLAW_SANITIZED
     /* The sanitizers' runtime reads /proc/self/maps and the like when it reports. Test builds only. */
     static const int runtime[] = {SCMP_SYS(openat), SCMP_SYS(open),       SCMP_SYS(readlink), SCMP_SYS(prctl),
@@ -115,7 +146,7 @@ static int filter_syscalls(const struct seal_profile *p, struct err *e)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, runtime[i], 0);
 #endif
     if (rc == 0)
-        rc = seccomp_load(ctx);
+        rc = deny_list ? load_denying(ctx) : seccomp_load(ctx);
 #ifdef IRONCLAW_SANITIZED
     sealed = true;
 #endif

@@ -51,6 +51,8 @@ ANSWERS = {
     "API_SEALING_KEY": (200, {"public_key": "A" * 43 + "="}),
     "API_PROVIDER_LIST": (200, {"providers": [{"name": "mock", "kind": "mock", "url": "", "has_key": False}]}),
     "API_PROVIDER_SET": (204, None), "API_PROVIDER_REMOVE": (204, None),
+    "API_EVENT_LIST": (200, {"events": [{"seq": 1, "time_ms": NOW, "type": "auth.denied", "session": "", "agent": "", "wall": "", "count": 1,
+                                         "detail": {"reason": "unknown", "token": ""}}], "last": 1}),
     "API_IMAGE_LIST": (200, {"images": [{"name": "base", "bytes": 1}]}),
 }
 BODIES = {

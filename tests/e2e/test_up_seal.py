@@ -60,16 +60,16 @@ def test_every_process_but_the_launcher_has_a_uid_of_its_own(plane):
         assert name == "launcher" or int(four[0]) > plane.uid_base
     own = [four[0] for name, four in uids.items() if name != "launcher"]
     sandboxes = {status_of(p)["Uid"].split()[0] for p in plane.sandboxes()}
-    assert len(set(own)) == 4 and len(sandboxes) == 3 and not sandboxes & set(own)
+    assert len(set(own)) == 5 and len(sandboxes) == 3 and not sandboxes & set(own)
 
 
 def test_their_root_is_confined(plane):
     daemons = plane.daemons()
-    for name in ("vault", "api", "modelproxy"):
+    for name in ("vault", "api", "modelproxy", "events"):
         visible = os.listdir("/proc/%d/root" % daemons[name])
         assert "etc" not in visible and "proc" not in visible, (name, visible)
     assert "registry.db" in os.listdir("/proc/%d/root" % daemons["vault"])
-    assert os.listdir("/proc/%d/root" % daemons["api"]) == os.listdir("/proc/%d/root" % daemons["modelproxy"]) == []
+    assert os.listdir("/proc/%d/root" % daemons["events"]) == os.listdir("/proc/%d/root" % daemons["api"]) == os.listdir("/proc/%d/root" % daemons["modelproxy"]) == []
     for pid in plane.sandboxes():
         visible = os.listdir("/proc/%d/root" % pid)
         assert "workspace" in visible and "boot" not in visible, visible
