@@ -4,6 +4,12 @@
 set -uo pipefail
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 ironclaw=$root/out/ironclaw
+wall=container
+case "${1:-}" in
+--wall) wall=${2:?"--wall needs a name"} ;;
+'') ;;
+*) printf 'usage: %s [--wall container|gvisor]\n' "$0" >&2; exit 2 ;;
+esac
 passed=0 failed=0 up=
 
 state=$(mktemp -d /tmp/ironclaw-demo.XXXXXX) || exit 1
@@ -40,7 +46,7 @@ printf '%sIronClaw: an agent that nobody has to trust%s\n' "$bold" "$plain"
 chapter "1. What this host can do"
 doctor=$("$ironclaw" doctor 2>&1)
 printf '%s\n' "$doctor" | sed 's/^/    /'
-expect "the container wall is available" 'wall container: available' "$doctor"
+expect "the $wall wall is available" "wall $wall: available" "$doctor"
 
 chapter "2. The control plane starts: separate, sealed processes"
 "$ironclaw" up --state-dir "$IRONCLAW_STATE_DIR" >"$log" 2>&1 &
@@ -54,7 +60,7 @@ check "the one-time bootstrap token becomes an admin token" "$ironclaw" token bo
 if "$ironclaw" token bootstrap "$bootstrap" >/dev/null 2>&1; then bad "the bootstrap token worked twice"; else ok "it cannot be used a second time"; fi
 
 chapter "3. An agent is created: held, then approved by a human"
-created=$("$ironclaw" agent create coder --tools shell,read_file,write_file,list_files,request_change 2>&1)
+created=$("$ironclaw" agent create coder --wall "$wall" --tools shell,read_file,write_file,list_files,request_change 2>&1)
 printf '    %s\n' "$created"
 change=$(grep -oE 'c-[0-9a-f]+' <<<"$created" | head -n 1)
 expect "the new agent waits as a change" 'pending|held' "$created"
@@ -85,7 +91,7 @@ check "a human approves it" "$ironclaw" change approve "$change"
 expect "now it has it" 'ask_human' "$("$ironclaw" agent show coder 2>&1)"
 
 chapter "6. The agent tries to get out"
-"$ironclaw" agent create sibling --tools shell,write_file --approve >/dev/null 2>&1
+"$ironclaw" agent create sibling --wall "$wall" --tools shell,write_file --approve >/dev/null 2>&1
 say sibling "write: /workspace/secret.txt: sibling-canary" >/dev/null
 other=$("$ironclaw" session list --json 2>/dev/null | grep -oE 's-[0-9a-f]+' | sort -u | grep -v "^$session\$" | head -n 1)
 printf 'host-canary\n' >"$state/host-file"
@@ -96,7 +102,7 @@ refuse "the host's files" 'host-canary' "$(inside coder "cat $state/host-file /p
 refuse "the control plane's state directory" 'registry.db|audit.log' "$(inside coder "ls -la $IRONCLAW_STATE_DIR /proc/1/root$IRONCLAW_STATE_DIR; find / -xdev -name registry.db")"
 refuse "another session's workspace" 'sibling-canary' "$(inside coder "cat /workspace/../$other/secret.txt $IRONCLAW_STATE_DIR/workspaces/$other/secret.txt; grep -r sibling-canar[y] / --exclude-dir=proc --exclude-dir=dev -s")"
 refuse "another session's queue" 'inbound\.db|outbound\.db|sibling' "$(inside coder "ls /run/ironclaw; ls $IRONCLAW_STATE_DIR/sessions/$other; find / -xdev -name outbound.db; cat /proc/net/unix | grep $other")"
-refuse "the vault's key" 'key-found|key-read|memory-read' "$(inside coder "find / -xdev -name master.key | grep -q . && echo key-found; cat $IRONCLAW_STATE_DIR/vault/master.key >/tmp/k && echo key-read; head -c 1 /proc/1/environ >/tmp/m && echo memory-read")"
+refuse "the vault's key" 'key-found|key-read|memory-read' "$(inside coder "find / -xdev -name master.key | grep -q . && echo key-found; cat $IRONCLAW_STATE_DIR/vault/master.key >/tmp/k && echo key-read; env >/tmp/e; tr '\\0' '\\n' </proc/1/environ | grep -vxFf /tmp/e && echo memory-read")"
 refuse "root, capabilities, new namespaces" 'uid=0|CapEff:.*[1-9a-f]|unshare-worked' "$(inside coder 'grep Cap /proc/self/status; unshare -r id && echo unshare-worked; su -c id')"
 refuse "the read-only root" 'root-written' "$(inside coder 'touch /usr/bin/x && echo root-written; mount -o remount,rw / && echo root-written')"
 if find "$IRONCLAW_STATE_DIR" -name '*.db*' -exec grep -l 'sealed work' {} + | grep -q .; then bad "a message stands in the clear on disk"; else ok "on the host's disk no message stands in the clear"; fi

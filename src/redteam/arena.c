@@ -204,7 +204,8 @@ static int make_session(struct arena *a, struct player *who, struct err *e)
     return status < 0 ? -1 : 0;
 }
 
-static int make_player(struct arena *a, struct player *who, const char *role, struct err *e)
+static int make_agent(struct arena *a, struct player *who, const char *role, const char *provider,
+                      struct err *e)
 {
     struct api *api = a->plane->api;
     json_t *body, *answer = NULL;
@@ -214,9 +215,9 @@ static int make_player(struct arena *a, struct player *who, const char *role, st
     who->role = role;
     who->last = 0;
     (void)io_format(who->agent, sizeof(who->agent), "%s-%s", role, a->wall);
-    body = json_pack("{s:s,s:s,s:s,s:[s],s:{s:I,s:f,s:i},s:[]}", "name", who->agent, "wall", a->wall, "image",
-                     "redteam", "command", "/bin/ironclaw-attacker", "limits", "memory",
-                     (json_int_t)192 << 20, "cpus", 1.0, "pids", 64, "tools");
+    body = json_pack("{s:s,s:s,s:s,s:[s],s:{s:I,s:f,s:i},s:s,s:[]}", "name", who->agent, "wall", a->wall,
+                     "image", "redteam", "command", "/bin/ironclaw-attacker", "limits", "memory",
+                     (json_int_t)192 << 20, "cpus", 1.0, "pids", 64, "provider", provider, "tools");
     status = api_need(api, "POST", "/v1/agents", body, &answer, e);
     json_decref(body);
     if (status < 0)
@@ -230,9 +231,7 @@ static int make_player(struct arena *a, struct player *who, const char *role, st
     if (status >= 0 && strcmp(json_string_value(json_object_get(answer, "state")), "applied") != 0)
         status = err_set(e, EIO, "the %s's agent was not created", role);
     json_decref(answer);
-    if (status < 0)
-        return -1;
-    return make_session(a, who, e);
+    return status < 0 ? -1 : 0;
 }
 
 /* Every text that a sandbox sent is searched for secrets, whatever it was an answer to. */
@@ -422,8 +421,11 @@ int arena_open(struct arena *a, struct plane *p, const char *wall, struct err *e
     if (open_host_files(a, e) < 0 || open_inet(a, e) < 0 || open_unix(a, e) < 0)
         return -1;
     open_vsock(a);
-    if (make_player(a, &a->attacker, "attacker", e) < 0 || make_player(a, &a->victim, "victim", e) < 0 ||
-        arena_ready(a, &a->attacker, e) < 0 || arena_ready(a, &a->victim, e) < 0 || give_secrets(a, e) < 0)
+    if (make_agent(a, &a->attacker, "attacker", "mock", e) < 0 ||
+        make_agent(a, &a->victim, "victim", "mock", e) < 0 ||
+        make_agent(a, &a->client, "client", "canary", e) < 0 || make_session(a, &a->attacker, e) < 0 ||
+        make_session(a, &a->victim, e) < 0 || arena_ready(a, &a->attacker, e) < 0 ||
+        arena_ready(a, &a->victim, e) < 0 || give_secrets(a, e) < 0)
         return err_wrap(e, "wall %s", wall);
     return measure_quiet(a, e);
 }
@@ -440,10 +442,9 @@ bool arena_is_native(struct arena *a)
     return false;
 }
 
-int arena_extra(struct arena *a, struct player *who, struct err *e)
+int arena_extra(struct arena *a, const struct player *like, struct player *who, struct err *e)
 {
-    *who = a->attacker;
-    who->role = "attacker";
+    *who = *like;
     return make_session(a, who, e) < 0 ? -1 : arena_ready(a, who, e);
 }
 

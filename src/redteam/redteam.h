@@ -83,7 +83,8 @@ extern const struct family families[];
 extern const size_t nfamilies;
 /* judges/NN_*.c */
 extern const struct attack network_attacks[], engine_attacks[], sibling_attacks[], hostfs_attacks[],
-    privilege_attacks[], kernel_attacks[], resource_attacks[];
+    privilege_attacks[], kernel_attacks[], resource_attacks[], selfmod_attacks[], key_attacks[],
+    queue_attacks[], port_attacks[];
 
 /* ---- trial.c ---- */
 
@@ -202,6 +203,7 @@ struct arena {
     char wall[16];
     bool root; /* sandboxes have host uids of their own */
     struct player attacker, victim;
+    struct player client; /* an agent of the provider "canary"; without a session until somebody makes one */
     struct listener listeners[LISTENERS_MAX];
     size_t nlisteners;
     struct secret secrets[SECRETS_MAX];
@@ -229,9 +231,9 @@ unsigned arena_visits(struct arena *a, char *where, size_t cap);
 /* Are the sandbox's processes processes of the host, so that the host sees their privileges? Not where the
  * wall has a kernel of its own. */
 bool arena_is_native(struct arena *a);
-/* A further session of the attacker's agent, running and ready; and its removal, with a check that nothing of
- * it is left. */
-int arena_extra(struct arena *a, struct player *who, struct err *e);
+/* A further session of the agent that `like` is of, running and ready; and its removal, with a check that
+ * nothing of it is left. */
+int arena_extra(struct arena *a, const struct player *like, struct player *who, struct err *e);
 int arena_extra_remove(struct arena *a, struct player *who, struct err *e);
 /* Makes sure that a player's session runs and answers. */
 int arena_ready(struct arena *a, struct player *who, struct err *e);

@@ -10,8 +10,12 @@ const struct family families[] = {
     {2, "engines", "Sockets through which a host is administered", engine_attacks},
     {3, "siblings", "The neighbour", sibling_attacks},
     {4, "hostfs", "The host's file system", hostfs_attacks},
+    {5, "selfmod", "More rights without a human", selfmod_attacks},
+    {6, "keys", "Keys and secrets", key_attacks},
+    {7, "queues", "The session's queues", queue_attacks},
     {8, "privilege", "More privilege", privilege_attacks},
     {9, "kernel", "The kernel's surface", kernel_attacks},
     {10, "resources", "Everything the host has", resource_attacks},
+    {11, "ports", "The ports themselves", port_attacks},
 };
 const size_t nfamilies = ARRAY_LEN(families);

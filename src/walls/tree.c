@@ -280,19 +280,22 @@ int tree_user_namespace(const char *uid_map, const char *gid_map, struct err *e)
  * of the directory's owner are its own, and what it makes belongs to that owner (mount_setattr(2), id-mapped
  * mounts). Nobody else's files change hands, and the filter keeps set-uid bits from being made.
  */
-int tree_map_owner(int fd, const char *what, uint32_t uid, struct err *e)
+int tree_map_owner(int fd, const char *what, uint32_t uid, uint32_t helper, struct err *e)
 {
     struct mount_attr a = {.attr_set = MOUNT_ATTR_IDMAP};
     CLEANUP_CLOSE int ns = -1;
-    char uids[64], gids[64];
+    char uids[64], gids[64], more[32];
     struct stat st;
 
     if (fstat(fd, &st) < 0)
         return err_sys(e, errno, "cannot examine %s", what);
     if (st.st_uid == uid)
         return 0;
-    (void)io_format(uids, sizeof(uids), "%u %u 1\n", st.st_uid, uid);
-    (void)io_format(gids, sizeof(gids), "%u %u 1\n", st.st_gid, uid);
+    more[0] = 0;
+    if (helper)
+        (void)io_format(more, sizeof(more), "%u %u 1\n", helper, helper);
+    (void)io_format(uids, sizeof(uids), "%u %u 1\n%s", st.st_uid, uid, more);
+    (void)io_format(gids, sizeof(gids), "%u %u 1\n%s", st.st_gid, uid, more);
     ns = tree_user_namespace(uids, gids, e);
     if (ns < 0)
         return -1;

@@ -45,5 +45,6 @@ int tree_add_mount(const struct sandbox_mount *m, int root, int fd, struct err *
 /* A user namespace (descriptor) with these lines as its maps (user_namespaces(7)). The caller needs the right
  * to write them. */
 int tree_user_namespace(const char *uid_map, const char *gid_map, struct err *e);
-/* Id-maps a detached mount so that files of its owner belong to `uid` in it. */
-int tree_map_owner(int fd, const char *what, uint32_t uid, struct err *e);
+/* Id-maps a detached mount so that files of its owner belong to `uid` in it. `helper` is a uid that makes
+ * files there which it gives to `uid` at once, or 0. */
+int tree_map_owner(int fd, const char *what, uint32_t uid, uint32_t helper, struct err *e);

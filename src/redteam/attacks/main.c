@@ -19,9 +19,9 @@
 /* Room for the end line that main.c adds itself. */
 enum { RECORD_MAX = ATTEMPT_TEXT_MAX - 256 };
 
-static const struct inside_attack *const families[] = {inside_network,  inside_engines,   inside_siblings,
-                                                       inside_hostfs,   inside_privilege, inside_kernel,
-                                                       inside_resources};
+static const struct inside_attack *const families[] = {
+    inside_network,   inside_engines, inside_siblings, inside_hostfs, inside_privilege, inside_kernel,
+    inside_resources, inside_ports,   inside_selfmod,  inside_keys,   inside_queues};
 
 uint64_t now_ms(void)
 {

@@ -147,7 +147,7 @@ static void remove_under_attack(struct arena *a, struct trial *t, bool race)
     uint64_t before = host_tree_sum(a->host_dir), up = host_tree_sum(a->plane->token_file);
     bool tried;
 
-    if (arena_extra(a, &extra, &e) < 0) {
+    if (arena_extra(a, &a->attacker, &extra, &e) < 0) {
         trial_check(t, false, "removed", "no further session could be started: %.200s", e.text);
         return;
     }

@@ -145,7 +145,7 @@ static void judge_pressure(struct arena *a, struct trial *t)
     struct err e = ERR_INIT;
     CLEANUP_FREE char *params = x_strdup(t->params);
 
-    if (arena_extra(a, &extra, &e) < 0 ||
+    if (arena_extra(a, &a->attacker, &extra, &e) < 0 ||
         arena_post(a, &extra, t->attack->id, t->attack->limit_ms, params, &e) < 0) {
         trial_check(t, false, "under-pressure", "the attack could not be run again: %.200s", e.text);
         return;

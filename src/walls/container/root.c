@@ -133,7 +133,7 @@ static int open_sources(const struct sandbox_spec *spec, struct sources *s, bool
         return err_sys(e, errno, "cannot open the root file system %s", spec->rootfs);
     if (spec->workspace && (s->workspace = tree_detach(AT_FDCWD, spec->workspace, TREE_RW, false, e)) < 0)
         return err_wrap(e, "workspace");
-    if (s->workspace >= 0 && !rootless && tree_map_owner(s->workspace, spec->workspace, spec->uid, e) < 0)
+    if (s->workspace >= 0 && !rootless && tree_map_owner(s->workspace, spec->workspace, spec->uid, 0, e) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
         char path[32];
@@ -148,7 +148,7 @@ static int open_sources(const struct sandbox_spec *spec, struct sources *s, bool
         if (s->mounts[i] < 0)
             return -1;
         if (spec->mounts[i].writable && !rootless &&
-            tree_map_owner(s->mounts[i], spec->mounts[i].source, spec->uid, e) < 0)
+            tree_map_owner(s->mounts[i], spec->mounts[i].source, spec->uid, 0, e) < 0)
             return -1;
     }
     return 0;

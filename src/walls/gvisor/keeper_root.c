@@ -27,8 +27,9 @@ extern int mount(const char *source, const char *target, const char *type, unsig
 extern int umount2(const char *target, int flags);
 enum { UMOUNT_DETACH = 2 };
 
-/* Where the new root is attached until pivot_root: nothing that is taken into it lies below. */
-static const char STAGING[] = "/proc";
+/* Where the new root is attached until pivot_root: nothing that is taken into it lies below, and /proc
+ * itself stays in sight. */
+static const char STAGING[] = "/proc/fs";
 static const char *const host_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib64"};
 static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty", "kvm"};
 
@@ -83,7 +84,7 @@ static int add_writable(int root, const char *source, const char *target, uint32
     CLEANUP_CLOSE int fd = tree_detach(AT_FDCWD, source, TREE_RW, false, e);
     struct stat st;
 
-    if (fd < 0 || tree_map_owner(fd, source, uid, e) < 0)
+    if (fd < 0 || tree_map_owner(fd, source, uid, bundle_root_id(uid), e) < 0)
         return -1;
     if (fstat(fd, &st) < 0)
         return err_sys(e, errno, "cannot examine %s", source);
