@@ -1,6 +1,7 @@
 /*
- * Build-time program: prints the name of every system call that libseccomp knows on this architecture as C: one text, and
- * where in it each name begins. No pointers: nothing to relocate in a program that only sometimes needs a name.
+ * Build-time program: prints the name of every system call that libseccomp knows on this architecture as C:
+ * one text, and where in it each name begins. No pointers: nothing to relocate in a program that only
+ * sometimes needs a name.
  */
 #include <seccomp.h>
 #include <stdio.h>

@@ -134,8 +134,12 @@ void readers_vault_down(void *ctx)
 
 void readers_free(struct events *ev)
 {
-    while (ev->readers)
-        reader_free(ev->readers);
+    struct reader *next;
+
+    for (struct reader *r = ev->readers; r; r = next) {
+        next = r->next;
+        reader_free(r);
+    }
 }
 
 void readers_tell_counters(struct events *ev)

@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Generated at build time (names_generate.c): where in the text the name of a number begins, 0 if it has none. */
+/* Generated at build time (names_generate.c): where in the text the name of a number begins, 0 if it has
+ * none. */
 extern const char syscall_name_text[];
 extern const uint16_t syscall_name_at[];
 extern const size_t syscall_nnames;

@@ -284,6 +284,7 @@ def test_following_goes_on_after_a_part_was_killed(plane, victim):
         follow.has("policy.held", change=held(plane, "before-" + victim))
         plane.kill(victim)
         plane.service()
+        until("the vault has the events process back", lambda: metric(plane, 'ironclaw_process_up{process="events"}') == 1)
         follow.has("policy.held", change=held(plane, "after-" + victim))
     finally:
         follow.stop()
@@ -389,6 +390,7 @@ def test_refused_calls_stay_refused_and_nothing_hangs_when_the_events_process_is
     answer = until("it goes on", lambda: plane.answers(s, 0, wait=5), 60)[-1]["text"]
     assert "eperm=1 enosys=1 other=0" in answer
     plane.service()
+    until("the launcher has it back", lambda: metric(plane, 'ironclaw_process_up{process="events"}') == 1)
     lost = expect(plane, "events.dropped", s, sink="listener")
     assert (lost["agent"], lost["wall"]) == ("coder", "container")
     plane.json("POST", "/v1/sessions/%s/stop" % s)
