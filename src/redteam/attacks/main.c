@@ -167,6 +167,15 @@ static void (*find(const char *verb))(const struct order *o)
     return NULL;
 }
 
+bool inside_run(const char *id, const struct order *o)
+{
+    void (*run)(const struct order *o) = find(id);
+
+    if (run)
+        run(o);
+    return run != NULL;
+}
+
 /* What memory runs out for shall be the attack, not the program that reports about it. */
 static void prefer_for_oom(void)
 {
