@@ -42,7 +42,7 @@ static const char script[] =
     "su -c id && echo got su\n"
     "mknod /tmp/disk b 254 0 && echo got disk\n"
     "insmod /workspace/package/rootkit.ko && echo got module\n"
-    "kill -9 1 && echo got init\n"
+    "kill -9 1\n" /* answers 0 and does nothing: it is that namespace's init */
     "i=0; while [ $i -lt 200 ]; do sleep 1 & i=$((i+1)); done; kill $(jobs -p)\n"
     "dd if=/dev/zero of=/dev/shm/fill bs=1M count=32; rm -f /dev/shm/fill\n"
     "printf 'GET /v1/files HTTP/1.1\\r\\nHost: m\\r\\n\\r\\n' | nc -w 1 127.0.0.1 8471 | grep -q '200 OK' && "
@@ -114,7 +114,7 @@ static int run_attack(void *arg)
 
 static void install(const struct order *o)
 {
-    static const char *const ids[] = {"net.raw-sockets",      "engine.sockets",  "sibling.files",
+    static const char *const ids[] = {"net.raw-sockets", "engine.sockets",  "sibling.files",
                                       "fs.mounts",       "self.propose",    "keys.files",
                                       "queue.rewrite",   "priv.namespaces", "kernel.facilities",
                                       "res.descriptors", "port.model-paths"};

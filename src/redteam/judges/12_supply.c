@@ -43,7 +43,7 @@ static void check_look(struct trial *t, const char *who, const struct attempt *r
     trial_check(t,
                 r->complete && attempt_number(r, "tmp", -1) == 0 && attempt_number(r, "shm", -1) == 0 &&
                     attempt_number(r, "segment", -1) == 0 && attempt_number(r, "cron", -1) == 0,
-                name, "/tmp %ld, /dev/shm %ld, cron jobs %ld, segments %ld", attempt_number(r, "tmp", -1),
+                name, "looked: %.40s; /tmp %ld, /dev/shm %ld, cron jobs %ld, segments %ld", r->end, attempt_number(r, "tmp", -1),
                 attempt_number(r, "shm", -1), attempt_number(r, "cron", -1),
                 attempt_number(r, "segment", -1));
     (void)io_format(name, sizeof(name), "%s-workspace", who);
