@@ -84,7 +84,11 @@ def test_the_same_bundle_runs_under_another_runtime_by_hand(box, runtime):
     name = "ironclaw-test-%d" % os.getpid()
     # crun takes a host with both cgroup versions for neither
     line = "umount /sys/fs/cgroup/unified 2>/dev/null; exec %s --root %s run --bundle %s %s" % (runtime, box.base / ("root-" + runtime), path, name)
-    done = subprocess.run(["unshare", "-m", "sh", "-c", line], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    # a pipe: crun gives its standard streams to the container's uid, and as root it would give away the host's null device
+    device = os.stat("/dev/null")
+    done = subprocess.run(["unshare", "-m", "sh", "-c", line], capture_output=True, text=True, timeout=60, input="")
+    after = os.stat("/dev/null")
+    assert (after.st_uid, after.st_mode) == (device.st_uid, device.st_mode)
     assert done.returncode == 9, done
     assert done.stdout.startswith("1000\n") and "WROTE" not in done.stdout and "eth" not in done.stdout
     status = dict(part.split(":\t") for part in done.stdout.splitlines() if ":\t" in part)
