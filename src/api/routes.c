@@ -47,6 +47,7 @@ const struct route routes[] = {
     {"GET",    "/v1/events",                 API_EVENT_LIST,      PAGE | ROUTE_SESSION, NULL},
     {"GET",    "/v1/events",                 API_EVENT_STREAM,    ROUTE_AFTER | ROUTE_SESSION | ROUTE_STREAM, NULL},
     {"GET",    "/v1/audit/key",              API_AUDIT_KEY,       0, NULL},
+    {"POST",   "/v1/reports/sign",           API_REPORT_SIGN,     ROUTE_BODY, NULL},
     {"GET",    "/v1/sealing-key",            API_SEALING_KEY,     0, NULL},
     {"GET",    "/v1/providers",              API_PROVIDER_LIST,   0, NULL},
     {"PUT",    "/v1/providers/{name}",       API_PROVIDER_SET,    ROUTE_BODY, NULL},

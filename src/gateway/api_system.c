@@ -12,6 +12,7 @@
 #include "gateway/api.h"
 #include "gateway/metrics.h"
 #include "gateway/providers.h"
+#include "vault/report_format.h"
 
 static unsigned ready(struct api_call *c, json_t **reply, struct problem *p)
 {
@@ -50,6 +51,32 @@ static unsigned audit_key(struct api_call *c, json_t **reply, struct problem *p)
     (void)p;
     io_hex(hex, keys_audit_public(c->h->keys), 32);
     *reply = json_pack("{s:s}", "public_key", hex);
+    return 200;
+}
+
+/* The audit record comes first: a signature that nobody can account for would be worth nothing. */
+static unsigned report_sign(struct api_call *c, json_t **reply, struct problem *p)
+{
+    const char *digest = api_text(c, "digest", NULL, p);
+    char text[REPORT_SIGNED_MAX], hex[2 * 64 + 1], key[65];
+    unsigned char signature[64];
+    struct err e = ERR_INIT;
+
+    if (!digest)
+        return 0;
+    if (strlen(digest) != REPORT_DIGEST_HEX || strspn(digest, "0123456789abcdef") != REPORT_DIGEST_HEX) {
+        (void)problem_set(p, 400, "invalid", "\"digest\" must be 64 lower-case hexadecimal digits");
+        return 0;
+    }
+    if (audit_append(c->h->audit, AUDIT_DURABLE, "report.signed",
+                     json_pack("{s:s,s:s}", "digest", digest, "by", c->who.id), &e) < 0) {
+        (void)problem_from_err(p, &e);
+        return 0;
+    }
+    keys_sign(c->h->keys, text, report_signed_text(digest, text), signature);
+    io_hex(hex, signature, sizeof(signature));
+    io_hex(key, keys_audit_public(c->h->keys), 32);
+    *reply = json_pack("{s:s,s:s}", "public_key", key, "signature", hex);
     return 200;
 }
 
@@ -136,6 +163,7 @@ const struct api_operation api_system_operations[] = {
     {API_METRICS, "metrics", SCOPE_READ, metrics},
     {API_AUDIT_LIST, "audit list", SCOPE_READ, audit},
     {API_AUDIT_KEY, "audit key", SCOPE_READ, audit_key},
+    {API_REPORT_SIGN, "report sign", SCOPE_ADMIN, report_sign},
     {API_SEALING_KEY, "sealing key", SCOPE_READ, sealing_key},
     {API_PROVIDER_LIST, "provider list", SCOPE_READ, provider_list},
     {API_PROVIDER_SET, "provider set", SCOPE_ADMIN, provider_set},

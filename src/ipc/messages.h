@@ -103,6 +103,9 @@ enum {
     API_CHANGE_REJECT,
     API_AUDIT_LIST,  /* after, limit -> 200 {"records":[...]} */
     API_AUDIT_KEY,   /* -> 200 {"public_key": hex Ed25519} */
+    API_REPORT_SIGN, /* body {"digest": hex BLAKE2b-256 of a containment report} -> 200
+                        {"public_key","signature"}: hex Ed25519 with the audit key, over a text of its own
+                        kind (vault/report_format.h) */
     API_SEALING_KEY, /* -> 200 {"public_key": base64 X25519}: for crypto_box_seal of provider keys in the
                         client */
     API_PROVIDER_LIST,

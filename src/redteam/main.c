@@ -12,13 +12,15 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/paths.h"
 #include "redteam/redteam.h"
 #include "walls/wall.h"
 
 enum { EXIT_HELD = 0, EXIT_BROKEN = 1, EXIT_USAGE = 2, EXIT_CANNOT = 125 };
 
 static const char help[] =
-    "usage: ironclaw redteam [--wall W|all] [--attack ID|FAMILY]... [--json FILE] [--keep]\n"
+    "usage: ironclaw redteam [--wall W|all] [--attack ID|FAMILY]... [--json FILE] [--report FILE] [--keep]\n"
+    "       ironclaw redteam verify REPORT [--public-key FILE]\n"
     "       ironclaw redteam list [--json]\n"
     "Runs a hostile program inside live sandboxes of a control plane of its own, and judges from the host's "
     "side\n"
@@ -28,11 +30,17 @@ static const char help[] =
     "                     (default container)\n"
     "  --attack A         only this attack (net.dns), or this family by number or name; may be given again\n"
     "  --json FILE        write all results, with what was tried and seen, as JSON; - for stdout\n"
+    "  --report FILE      write a signed containment report: FILE, FILE.txt (the table), FILE.pub (the "
+    "public key)\n"
+    "  --state-dir DIR    let the running control plane of this directory sign the report, instead of the "
+    "temporary one\n"
+    "  --public-key FILE  with verify: hexadecimal Ed25519 key; default audit.pub of the state directory\n"
     "  --keep             leave the temporary control plane's directory in place\n"
     "\n"
     "Exit status: 0 every attack held off (PASS, or GAP: a documented weakness of that wall), 1 one got "
     "through or\n"
-    "could not be tried, 2 wrong usage, 125 the control plane could not be started.\n"
+    "could not be tried (verify: the report does not hold), 2 wrong usage, 125 the control plane could not "
+    "be started.\n"
     "\n"
     "example: ironclaw redteam --wall all --json results.json\n";
 
@@ -74,9 +82,9 @@ static int check_chosen(const struct run_options *o, struct err *e)
 
 static int parse(int argc, char **argv, struct run_options *o, struct err *e)
 {
-    static const struct option options[] = {{"wall", 1, NULL, 'w'}, {"attack", 1, NULL, 'a'},
-                                            {"json", 1, NULL, 'j'}, {"keep", 0, NULL, 'k'},
-                                            {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"wall", 1, NULL, 'w'},   {"attack", 1, NULL, 'a'},    {"json", 1, NULL, 'j'}, {"keep", 0, NULL, 'k'},
+        {"report", 1, NULL, 'r'}, {"state-dir", 1, NULL, 's'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int id;
 
     *o = (struct run_options){.walls = "container"};
@@ -89,6 +97,10 @@ static int parse(int argc, char **argv, struct run_options *o, struct err *e)
             o->json = optarg;
         else if (id == 'k')
             o->keep = true;
+        else if (id == 'r')
+            o->report = optarg;
+        else if (id == 's')
+            o->state_dir = optarg;
         else if (id == 'a' && o->nonly < ARRAY_LEN(o->only))
             o->only[o->nonly++] = optarg;
         else if (id == 'h') {
@@ -228,6 +240,41 @@ static int write_json(const char *path, const struct results *r, struct err *e)
     return io_replace_file(AT_FDCWD, path, text, strlen(text), 0644, e);
 }
 
+/* The API of the control plane that is to sign: our own, or a running one, with the caller's token. */
+static struct api *open_signer(const char *state_dir, struct err *e)
+{
+    CLEANUP_FREE char *socket = x_asprintf("%s/api.sock", state_dir);
+    const char *env = getenv("IRONCLAW_TOKEN"), *file = getenv("IRONCLAW_TOKEN_FILE"), *home = getenv("HOME"),
+               *xdg = getenv("XDG_CONFIG_HOME");
+    CLEANUP_FREE char *path = file && *file ? x_strdup(file)
+                              : xdg && *xdg ? x_asprintf("%s/ironclaw/token", xdg)
+                                            : x_asprintf("%s/.config/ironclaw/token", home ? home : "");
+    CLEANUP_FREE char *token = NULL;
+    struct api *api;
+
+    if (env && *env)
+        token = x_strdup(env);
+    else if (io_read_file(AT_FDCWD, path, 512, &token, NULL, e) < 0)
+        (void)err_wrap(e, "an admin token is needed to have the report signed");
+    if (!token)
+        return NULL;
+    token[strcspn(token, "\r\n")] = 0;
+    api = api_open(socket);
+    api_set_token(api, token);
+    return api;
+}
+
+static int write_report(const struct run_options *o, const struct plane *p, const struct results *r,
+                        struct err *e)
+{
+    struct api *signer = o->state_dir ? open_signer(o->state_dir, e) : p->api;
+    int rc = signer ? report_write(r, signer, o->nonly == 0, o->report, e) : -1;
+
+    if (o->state_dir)
+        api_close(signer);
+    return rc < 0 ? err_wrap(e, "the report was not written") : 0;
+}
+
 static int attack_all(const struct run_options *o, struct results *r, struct err *e)
 {
     struct plane p;
@@ -243,6 +290,8 @@ static int attack_all(const struct run_options *o, struct results *r, struct err
         if (rc == 0 && json_is_true(json_object_get(w, "tested")))
             rc = attack_wall(&p, json_string_value(json_object_get(w, "wall")), o, r, e);
     }
+    if (rc == 0 && o->report)
+        rc = write_report(o, &p, r, e);
     output_progress("stopping the control plane");
     if (o->keep && p.dir[0])
         (void)fprintf(stderr, "ironclaw: the control plane's directory is %s\n", p.dir);
@@ -251,40 +300,118 @@ static int attack_all(const struct run_options *o, struct results *r, struct err
     return rc;
 }
 
+static int run(const struct run_options *o, struct results *r, struct err *e)
+{
+    int rc = attack_all(o, r, e);
+
+    if (json_array_size(r->list) > 0 && !(o->json && !strcmp(o->json, "-")))
+        output_table(stdout, r);
+    if (rc == 0 && o->json)
+        rc = write_json(o->json, r, e);
+    if (rc < 0)
+        return r->failed ? EXIT_BROKEN : EXIT_CANNOT;
+    return r->failed ? EXIT_BROKEN : EXIT_HELD;
+}
+
+/* ---- verify ---- */
+
+static int verify(int argc, char **argv)
+{
+    static const struct option options[] = {{"public-key", 1, NULL, 'p'},
+                                            {"state-dir", 1, NULL, 's'},
+                                            {"help", 0, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    char state[PATHS_MAX_LEN], key[PATHS_MAX_LEN + 16] = "";
+    const char *state_dir = NULL;
+    struct err e = ERR_INIT;
+    int id;
+
+    opterr = 0;
+    optind = 1;
+    while ((id = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (id == 'p')
+            (void)io_format(key, sizeof(key), "%s", optarg);
+        else if (id == 's')
+            state_dir = optarg;
+        else if (id == 'h') {
+            (void)fputs(help, stdout);
+            return 0;
+        } else {
+            (void)fprintf(stderr,
+                          "ironclaw: unknown option or missing value: '%s' (see 'ironclaw redteam --help')\n",
+                          argv[optind - 1]);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind + 1 != argc) {
+        (void)fprintf(stderr,
+                      "ironclaw: 'redteam verify' takes one report (see 'ironclaw redteam --help')\n");
+        return EXIT_USAGE;
+    }
+    if (!key[0] && !state_dir && paths_state_dir(state, sizeof(state), &e) == 0)
+        state_dir = state;
+    if (!key[0] && state_dir)
+        (void)io_format(key, sizeof(key), "%s/audit.pub", state_dir);
+    if (e.code == 0 && report_verify(argv[optind], key, &e) == 0)
+        return fflush(stdout) == 0 ? 0 : 1;
+    (void)fprintf(stderr, "ironclaw: %s: %s\n", argv[optind], e.text);
+    return 1;
+}
+
+#ifdef IRONCLAW_WEAKENED
+/* --negative-controls [--json FILE] */
+static int negative_controls(int argc, char **argv)
+{
+    struct err e = ERR_INIT;
+    json_t *table = NULL;
+    int rc;
+
+    if (argc != 1 && !(argc == 3 && !strcmp(argv[1], "--json"))) {
+        (void)fprintf(stderr, "usage: ironclaw redteam --negative-controls [--json FILE]\n");
+        return EXIT_USAGE;
+    }
+    plane_sweep();
+    rc = controls_run(&table, &e);
+    if (argc == 3 && table && json_dump_file(table, argv[2], JSON_INDENT(1)) < 0 && rc >= 0)
+        rc = err_set(&e, EIO, "cannot write %s", argv[2]);
+    json_decref(table);
+    if (rc < 0)
+        (void)fprintf(stderr, "ironclaw: %s\n", e.text);
+    return rc < 0 ? EXIT_CANNOT : rc;
+}
+#endif
+
 int main(int argc, char **argv)
 {
     struct results r = {json_array(), json_array(), false};
     struct sigaction sa = {.sa_handler = on_signal};
     struct run_options o;
     struct err e = ERR_INIT;
-    int rc, status;
+    int rc, status = EXIT_USAGE;
 
     if (argc > 1 && !strcmp(argv[1], "redteam")) {
         argv++;
         argc--;
     }
-    if (argc > 1 && !strcmp(argv[1], "list"))
-        return list(argc - 1, argv + 1);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
     (void)sigaction(SIGHUP, &sa, NULL);
+    if (argc > 1 && !strcmp(argv[1], "list"))
+        return list(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "verify"))
+        return verify(argc - 1, argv + 1);
+#ifdef IRONCLAW_WEAKENED
+    if (argc > 1 && !strcmp(argv[1], "--negative-controls"))
+        return negative_controls(argc - 1, argv + 1);
+#endif
     rc = parse(argc, argv, &o, &e);
+    if (rc == 0 && (rc = check_walls(&o, &r, &e)) == 0)
+        status = run(&o, &r, &e);
     if (rc > 0)
-        return 0;
-    status = EXIT_USAGE;
-    if (rc == 0 && (rc = check_walls(&o, &r, &e)) == 0) {
-        rc = attack_all(&o, &r, &e);
-        status = r.failed ? EXIT_BROKEN : EXIT_CANNOT;
-        if (json_array_size(r.list) > 0 && !(o.json && !strcmp(o.json, "-")))
-            output_table(stdout, &r);
-        if (rc == 0 && o.json)
-            rc = write_json(o.json, &r, &e);
-    }
-    if (rc < 0)
+        status = 0;
+    else if (e.code)
         (void)fprintf(stderr, "ironclaw: %s\n", e.text);
-    else
-        status = r.failed ? EXIT_BROKEN : EXIT_HELD;
     json_decref(r.list);
     json_decref(r.walls);
     return status;

@@ -115,10 +115,14 @@ static void plane_environment(const struct plane *p, const char *weaken)
     (void)unsetenv("IRONCLAW_URL");
     (void)unsetenv("NOTIFY_SOCKET");
     (void)setenv("IRONCLAW_REDTEAM_SECRET", p->env_secret, 1);
+#ifdef IRONCLAW_WEAKENED
     if (weaken)
         (void)setenv("IRONCLAW_WEAKEN", weaken, 1);
     else
         (void)unsetenv("IRONCLAW_WEAKEN");
+#else
+    (void)weaken;
+#endif
 }
 
 /* Starts argv with its output in a pipe (both streams); the read end goes to *out. It gets a SIGTERM when we

@@ -84,7 +84,7 @@ extern const size_t nfamilies;
 /* judges/NN_*.c */
 extern const struct attack network_attacks[], engine_attacks[], sibling_attacks[], hostfs_attacks[],
     privilege_attacks[], kernel_attacks[], resource_attacks[], selfmod_attacks[], key_attacks[],
-    queue_attacks[], port_attacks[];
+    queue_attacks[], port_attacks[], supply_attacks[];
 
 /* ---- trial.c ---- */
 
@@ -146,7 +146,7 @@ extern volatile int interrupted;
 /* Removes what killed runs left in /tmp. */
 void plane_sweep(void);
 /* Starts a control plane on a fresh temporary directory, becomes its administrator, imports the image.
- * `weaken`: NULL, or the value of IRONCLAW_WEAKEN for the processes started. */
+ * `weaken`: the protections to leave out (base/weaken.h), or NULL. */
 int plane_start(struct plane *p, const char *weaken, struct err *e);
 /* Stops it and removes the directory (unless `keep`). */
 void plane_stop(struct plane *p, bool keep);
@@ -268,8 +268,8 @@ struct run_options {
     const char *walls; /* "all" or comma-separated */
     const char *only[64];
     size_t nonly;
-    const char *json, *report, *state_dir, *public_key;
-    bool keep, controls;
+    const char *json, *report, *state_dir;
+    bool keep;
 };
 
 struct results {
@@ -280,3 +280,15 @@ struct results {
 void output_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void output_add(struct results *r, const char *wall, const struct trial *t);
 void output_table(FILE *f, const struct results *r);
+
+/* Signs the results through `signer` and writes path, path.txt and path.pub. complete: no attack was left
+ * out. */
+int report_write(const struct results *r, struct api *signer, bool complete, const char *path, struct err *e);
+/* Checks signature, shape and the installed programs; prints a summary. Returns 0, or -1 with e. */
+int report_verify(const char *path, const char *key_path, struct err *e);
+
+#ifdef IRONCLAW_WEAKENED
+/* Takes each protection away and prints the table "protection - attacks that notice". Returns 0 if all were
+ * noticed, 1 if not, -1 with e. *out gets the table as JSON, also then. */
+int controls_run(json_t **out, struct err *e);
+#endif

@@ -17,5 +17,6 @@ const struct family families[] = {
     {9, "kernel", "The kernel's surface", kernel_attacks},
     {10, "resources", "Everything the host has", resource_attacks},
     {11, "ports", "The ports themselves", port_attacks},
+    {12, "supply", "A poisoned package", supply_attacks},
 };
 const size_t nfamilies = ARRAY_LEN(families);

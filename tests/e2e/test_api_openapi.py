@@ -48,6 +48,7 @@ ANSWERS = {
     "API_CHANGE_GET": (200, CHANGE), "API_CHANGE_SUBMIT": (202, CHANGE), "API_CHANGE_APPROVE": (200, CHANGE), "API_CHANGE_REJECT": (200, CHANGE),
     "API_AUDIT_LIST": (200, {"records": [{"event": "x"}]}),
     "API_AUDIT_KEY": (200, {"public_key": "00" * 32}),
+    "API_REPORT_SIGN": (200, {"public_key": "00" * 32, "signature": "00" * 64}),
     "API_SEALING_KEY": (200, {"public_key": "A" * 43 + "="}),
     "API_PROVIDER_LIST": (200, {"providers": [{"name": "mock", "kind": "mock", "url": "", "has_key": False}]}),
     "API_PROVIDER_SET": (204, None), "API_PROVIDER_REMOVE": (204, None),
@@ -61,6 +62,7 @@ BODIES = {
     "/v1/sessions/{id}/messages": {"text": "hi", "idempotency_key": "k"},
     "/v1/changes": {"kind": "tools", "agent": "coder", "document": {"tools": []}, "reason": "r"},
     "/v1/changes/{id}/approve": {"comment": "c"}, "/v1/changes/{id}/reject": {"comment": "c"}, "/v1/providers/{name}": {"sealed_key": "AAAA"},
+    "/v1/reports/sign": {"digest": "00" * 32},
 }
 
 

@@ -12,10 +12,11 @@ OUT = os.environ.get("IRONCLAW_OUT", os.path.join(ROOT, "out"))
 NOBODY = 65534
 
 
-@pytest.mark.parametrize("mode", ["root", "rootless"])
-def test_every_line_of_the_demo_is_true(mode):
+@pytest.mark.parametrize("wall,mode", [("container", "root"), ("container", "rootless"), ("gvisor", "root")])
+def test_every_line_of_the_demo_is_true(wall, mode, boxes):
     if mode == "root" and os.geteuid() != 0:
         pytest.skip("needs root")
+    boxes(wall, mode)  # skips where the host cannot give the wall
     place = tempfile.mkdtemp(prefix="icdemo", dir="/tmp")
     try:
         # A copy: an ordinary user may not be able to read the checkout.
@@ -24,7 +25,7 @@ def test_every_line_of_the_demo_is_true(mode):
         home = os.path.join(place, "home")
         os.mkdir(home)
         os.chmod(place, 0o755)
-        command = [os.path.join(place, "demo/demo.sh")]
+        command = [os.path.join(place, "demo/demo.sh"), "--wall", wall]
         if mode == "rootless" and os.geteuid() == 0:
             os.chown(home, NOBODY, NOBODY)
             command = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"] + command

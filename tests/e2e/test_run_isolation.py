@@ -1,39 +1,12 @@
-"""What a program inside a sandbox can see and reach: nothing but what it was given."""
+"""The container wall from inside: namespaces, mounts, devices, pid 1. What every wall promises is in test_wall_conformance.py."""
 import os
 import re
 import shutil
-import socket
 import subprocess
 
 import pytest
 
 NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
-
-
-def test_the_only_network_interface_is_loopback(box):
-    assert re.findall(r"^\s*(\S+):", box.sh("cat /proc/net/dev"), re.M) == ["lo"]
-
-
-def test_a_listener_on_the_hosts_loopback_is_out_of_reach(box):
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        done = box.run("--", "nc", "-w", "3", "127.0.0.1", listener.getsockname()[1])
-        assert done.returncode != 0
-        listener.settimeout(0)
-        try:
-            listener.accept()
-            raise AssertionError("the sandbox reached the host's loopback")
-        except BlockingIOError:
-            pass
-
-
-def test_abstract_sockets_of_the_host_are_not_visible(box):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0ironclaw-test-%d" % os.getpid())
-        listener.listen()
-        assert "ironclaw-test" in open("/proc/net/unix").read()
-        assert "ironclaw-test" not in box.sh("cat /proc/net/unix")
 
 
 def test_every_capability_set_is_empty_and_no_new_privileges_can_be_had(box):
@@ -65,17 +38,6 @@ def test_every_namespace_is_its_own(box):
     inside = dict(zip(NAMESPACES, box.sh("for n in %s; do readlink /proc/self/ns/$n; done" % " ".join(NAMESPACES)).splitlines()))
     for name in NAMESPACES:
         assert inside[name] != os.readlink("/proc/self/ns/" + name), name
-
-
-def test_only_the_workspace_and_the_temporary_directories_can_be_written(box):
-    script = "for d in / /usr /usr/bin /etc /dev /dev/pts /run /run/ironclaw /proc /proc/sys /root /var /home /opt /workspace /tmp /dev/shm; do " \
-        "(echo x >$d/probe) 2>/dev/null && echo $d; done; true"
-    assert box.sh(script).split() == ["/workspace", "/tmp", "/dev/shm"]
-
-
-def test_kernel_settings_cannot_be_changed(box):
-    assert box.sh("for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches /proc/1/oom_score_adj; do "
-                  "(echo 1 >$f) 2>/dev/null && echo $f; done; true") == ""
 
 
 def test_the_old_root_is_gone(box):
@@ -125,37 +87,6 @@ def test_proc_shows_no_host_process_and_masks_kernel_memory(box):
                   "[ -e /proc/$f ] && head -c 1 /proc/$f; done 2>/dev/null; true") == ""
 
 
-def test_no_descriptor_of_the_caller_is_inherited(box):
-    secret = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
-    spare = [os.dup(secret) for _ in range(20)]
-    try:
-        names = box.sh("for f in /proc/self/fd/*; do readlink $f; done; true", pass_fds=[secret, *spare])
-        assert "/etc" not in names.split()
-        # 3 is the directory that ls itself lists
-        assert set(box.sh("exec ls /proc/self/fd", pass_fds=[secret, *spare]).split()) <= {"0", "1", "2", "3"}
-    finally:
-        for fd in (secret, *spare):
-            os.close(fd)
-
-
-def test_a_directory_is_not_handed_in_as_standard_input(box):
-    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        done = box.run("--", "ls", stdin_fd=fd)
-    finally:
-        os.close(fd)
-    assert done.returncode == 125
-    assert "standard input is a directory" in done.stderr
-    assert done.stdout == ""
-
-
-def test_the_environment_is_what_was_listed(box):
-    box_env = {**box.env, "SECRET": "s3cret", "GIVEN": "caller's"}
-    out = box.run("--env", "GIVEN", "--env", "OWN=a b=c", "--", "env", env=box_env).stdout
-    assert sorted(out.splitlines()) == [
-        "GIVEN=caller's", "HOME=/workspace", "OWN=a b=c", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"]
-
-
 def test_pid_1_cannot_be_looked_into(box):
     assert box.sh("for f in mem environ maps exe cwd root fd auxv; do "
                   "(cat /proc/1/$f || ls /proc/1/$f/) >/dev/null 2>&1 && echo $f; done; true") == ""
@@ -164,27 +95,6 @@ def test_pid_1_cannot_be_looked_into(box):
 def test_pid_1_takes_no_signal_from_inside(box):
     assert box.sh("for s in HUP INT QUIT TERM KILL STOP USR1 USR2 CONT CHLD WINCH ABRT SEGV; do kill -$s 1 2>/dev/null; done; "
                   "usleep 100000; echo still here") == "still here\n"
-
-
-def test_a_setuid_program_gives_no_rights(root_box, tmp_path):
-    program = tmp_path / "tree/usr/bin/busybox"
-    program.parent.mkdir(parents=True)
-    source = next(root_box.base.glob("state/images/base/rootfs/usr/bin/busybox"), None)
-    if source is None:
-        root_box.sh("true")
-        source = root_box.base / "state/images/base/rootfs/usr/bin/busybox"
-    program.write_bytes(source.read_bytes())
-    program.chmod(0o4755)
-    os.chmod(tmp_path, 0o755)
-    done = root_box.run("--rootfs", tmp_path / "tree", "--", "/usr/bin/busybox", "id", "-u")
-    assert done.stdout == "1000\n", done
-
-
-def test_no_set_uid_file_can_be_made_in_a_workspace(box):
-    work = box.directory("suid")
-    done = box.run("--workspace", work, "--", "sh", "-c", "cp /usr/bin/busybox a; chmod 4755 a; chmod 2755 a; chmod 755 a")
-    assert done.returncode == 0
-    assert (work / "a").stat().st_mode & 0o7777 == 0o755
 
 
 def test_a_sandbox_inside_a_sandbox_is_refused_with_one_sentence(box):

@@ -234,7 +234,8 @@ class Plane:
         low = self.uid_base + 16
         def inside(pid):
             s = status_of(pid)
-            return s and s["State"][0] not in "ZX" and low <= int(s["Uid"].split()[0]) < self.uid_base + 65536
+            # the gVisor wall's helpers have the sandbox's uid with its highest bit set
+            return s and s["State"][0] not in "ZX" and low <= int(s["Uid"].split()[0]) & 0x7fffffff < self.uid_base + 65536
         return [p for p in all_pids() if self.uid_base and inside(p)]
 
     def cgroups(self):

@@ -39,7 +39,7 @@ struct inside_attack {
 /* The attacks of each family; an entry without a function ends the list. */
 extern const struct inside_attack inside_network[], inside_engines[], inside_siblings[], inside_hostfs[],
     inside_privilege[], inside_kernel[], inside_resources[], inside_selfmod[], inside_keys[], inside_queues[],
-    inside_ports[];
+    inside_ports[], inside_supply[];
 
 /* ---- tell.c: lines of the record, from the attack's process or any descendant ---- */
 void tell_to(int fd);
@@ -61,6 +61,8 @@ ssize_t slurp(const char *path, char *buf, size_t cap);
 /* Opens and reads: one step "NAME", and a proof of what came. True if something could be read. */
 bool try_read(const char *name, const char *path);
 uint64_t now_ms(void);
+/* Carries out the attack of that id in this process. False if there is none. */
+bool inside_run(const char *id, const struct order *o);
 
 /* ---- hold.c ---- */
 /* Takes the secrets of the order ("memory", "file", "tmp", "shm", ...) and holds them. Answers with facts. */

@@ -21,7 +21,7 @@ enum { RECORD_MAX = ATTEMPT_TEXT_MAX - 256 };
 
 static const struct inside_attack *const families[] = {
     inside_network,   inside_engines, inside_siblings, inside_hostfs, inside_privilege, inside_kernel,
-    inside_resources, inside_ports,   inside_selfmod,  inside_keys,   inside_queues};
+    inside_resources, inside_ports,   inside_selfmod,  inside_keys,   inside_queues,    inside_supply};
 
 uint64_t now_ms(void)
 {
@@ -103,6 +103,18 @@ bool try_read(const char *name, const char *path)
     return n > 0;
 }
 
+/* What memory runs out for shall be the attempt, then the attack, and not the program that reports about
+ * them. */
+static void prefer_for_oom(const char *score)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)!write(fd, score, strlen(score));
+        (void)close(fd);
+    }
+}
+
 /* Waits for `pid` at most `ms`, then kills it. As in_child(). */
 static int wait_child(pid_t pid, unsigned ms)
 {
@@ -129,8 +141,10 @@ int in_child(int (*fn)(void *arg), void *arg, unsigned ms)
 {
     pid_t pid = fork();
 
-    if (pid == 0)
+    if (pid == 0) {
+        prefer_for_oom("1000");
         _exit(fn(arg) & 127);
+    }
     return pid < 0 ? -1 : wait_child(pid, ms);
 }
 
@@ -167,15 +181,13 @@ static void (*find(const char *verb))(const struct order *o)
     return NULL;
 }
 
-/* What memory runs out for shall be the attack, not the program that reports about it. */
-static void prefer_for_oom(void)
+bool inside_run(const char *id, const struct order *o)
 {
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    void (*run)(const struct order *o) = find(id);
 
-    if (fd >= 0) {
-        (void)!write(fd, "1000", 4);
-        (void)close(fd);
-    }
+    if (run)
+        run(o);
+    return run != NULL;
 }
 
 /* Collects the child's lines until it and everything that holds its pipe is gone, or time is up. Returns true
@@ -223,7 +235,7 @@ static void attack(struct record *r, const struct order *o, void (*run)(const st
     pid = fork();
     if (pid == 0) {
         (void)setpgid(0, 0);
-        prefer_for_oom();
+        prefer_for_oom("500");
         (void)close(ends[0]);
         tell_to(ends[1]);
         run(o);

@@ -75,7 +75,9 @@ static bool read_cache(struct gvisor_runtime *r)
 /* Only a convenience: without it the next process tries again. */
 static void write_cache(const struct gvisor_runtime *r)
 {
-    CLEANUP_CLOSE int dir = state_dir();
+    const char *place = wall_config()->state_dir;
+    bool made = place && io_mkdirs(AT_FDCWD, place, 0700, NULL) == 0; /* the first of all runs */
+    CLEANUP_CLOSE int dir = made ? state_dir() : -1;
     char key[1024], text[1200];
 
     cache_key(r, key, sizeof(key));
