@@ -94,6 +94,7 @@ void watcher_launched(struct launcher *l, struct launched *s)
 {
     static const struct timeval every = {.tv_usec = (suseconds_t)WATCH_EVERY_S * 1000000 / SLICES};
 
+    _Static_assert(WATCH_EVERY_S * 1000000 / SLICES < 1000000, "a slice is less than a second");
     if (!event_pending(timer, EV_TIMEOUT, NULL))
         (void)event_add(timer, &every);
     s->observed = name_sandbox(s, false) && s->sandbox.listener >= 0;

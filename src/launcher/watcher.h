@@ -9,7 +9,7 @@
 #include "launcher/sessions.h"
 #include "proc/daemon.h"
 
-enum { WATCH_EVERY_S = 5 };
+enum { WATCH_EVERY_S = 10 };
 
 void watcher_init(struct daemon *d, struct launcher *l);
 

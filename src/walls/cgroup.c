@@ -359,8 +359,9 @@ void cgroup_read_hits(const struct cgroup *c, struct cgroup_hits *h)
     h->oom_kills = read_number(c->dirs[0], c->v2 ? "memory.events" : "memory.oom_control", "oom_kill");
     h->pids_refused = read_number(pids, "pids.events", "max");
     h->throttled = read_number(cpu, "cpu.stat", "nr_throttled");
-    h->throttled_us = c->v2 ? read_number(cpu, "cpu.stat", "throttled_usec")
-                            : read_number(cpu, "cpu.stat", "throttled_time") / 1000;
+    if (h->throttled > 0) /* seldom; the file is not read twice for the others */
+        h->throttled_us = c->v2 ? read_number(cpu, "cpu.stat", "throttled_usec")
+                                : read_number(cpu, "cpu.stat", "throttled_time") / 1000;
 }
 
 void cgroup_destroy(struct cgroup *c)
