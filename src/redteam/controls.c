@@ -39,11 +39,11 @@ static const struct control controls[] = {
      {"kernel.facilities", "priv.namespaces", "net.raw-sockets", "priv.keyrings"}},
     {"capabilities", "capabilities", NULL, false, {"priv.capabilities"}},
     {"bounding set", "bounding-set", NULL, false, {"priv.capabilities"}},
-    {"no_new_privs (and what needs it: the filter, Landlock)",
+    {"no_new_privs (the filter and Landlock need it)",
      "no-new-privs,seccomp,landlock",
      "seccomp,landlock",
      false,
-     {"priv.set-uid"}},
+     {"priv.no-new-privs"}},
     {"read-only root", "read-only-mounts,landlock", NULL, false, {"fs.read-only"}},
     {"Landlock, behind a root mounted writable",
      "read-only-mounts,landlock",
@@ -161,7 +161,7 @@ static void print_row(const json_t *row)
     json_t *t;
     size_t i;
 
-    (void)printf("%-44s %-8s ", json_string_value(json_object_get(row, "protection")),
+    (void)printf("%-46s %-8s ", json_string_value(json_object_get(row, "protection")),
                  json_is_true(json_object_get(row, "noticed")) ? "noticed" : "MISSED");
     json_array_foreach(json_object_get(row, "tried"), i, t)
     {
@@ -201,7 +201,7 @@ int controls_run(json_t **out, struct err *e)
         (void)err_set(e, EIO,
                       "an attack gets through with every protection in place: 'ironclaw redteam' first");
     if (ok)
-        (void)printf("%-44s %-8s %s\n", "PROTECTION TAKEN AWAY", "", "ATTACKS THAT NOTICE (others tried)");
+        (void)printf("%-46s %-8s %s\n", "PROTECTION TAKEN AWAY", "", "ATTACKS THAT NOTICE (others tried)");
     for (size_t i = 0; i < ARRAY_LEN(controls) && !e->code && !interrupted; i++) {
         if (controls[i].root_only && !root)
             continue;

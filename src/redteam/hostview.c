@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "redteam/redteam.h"
+#include "walls/cgroup.h"
 
 enum { PROC_TEXT_MAX = 4 << 20, DEPTH_MAX = 24, CONTENT_MAX = 64 << 20 };
 
@@ -186,6 +187,14 @@ char *host_cgroup_text(const char *session, const char *controller, const char *
             io_read_file(AT_FDCWD, path, 65536, &text, NULL, NULL) == 0)
             return text;
     return NULL;
+}
+
+bool host_has_cgroup(const char *controller)
+{
+    struct cgroup_host h;
+
+    cgroup_probe(&h);
+    return !strcmp(controller, "memory") ? h.memory : !strcmp(controller, "pids") ? h.pids : h.cpu;
 }
 
 /* ---- files ---- */

@@ -49,10 +49,16 @@ const char *boundary_name(enum boundary b); /* "B1" ... */
 enum verdict { VERDICT_PASS, VERDICT_GAP, VERDICT_FAIL, VERDICT_ERROR, VERDICT_SKIP };
 const char *verdict_name(enum verdict v);
 
-/* A known, documented weakness: this check of the attack fails under this wall, for this reason. */
+/* A known, documented weakness: this check of the attack fails under this wall (GAP_ANY_WALL: any), for this
+ * reason. */
 struct gap {
     const char *wall, *check, *reason;
+    const char
+        *without; /* "memory", "pids", "cpu": only where the caller has no such control group; NULL: always */
 };
+#define GAP_ANY_WALL "any"
+/* Can the caller's sandboxes have this control group on this host? */
+bool host_has_cgroup(const char *controller);
 
 struct arena;
 struct trial;
@@ -62,6 +68,9 @@ struct attack {
     enum boundary boundary;
     const char *title;
     unsigned limit_ms; /* for the hostile side; 0: 10 s */
+    /* The attack may end its own sandbox, and its record with it: then the sandbox's end, seen by the host,
+     * says that it was tried, and t->record is empty. */
+    bool may_end;
     /* What the record must contain to count as tried: names of steps. */
     const char *steps[STEPS_MAX];
     struct gap gaps[GAPS_MAX];
@@ -99,6 +108,7 @@ struct trial {
     const struct family *family;
     char params[PARAMS_MAX];
     bool have_record;
+    bool ended; /* its sandbox did, instead of a record (may_end) */
     struct attempt record;
     struct check checks[CHECKS_MAX];
     size_t nchecks;
@@ -235,6 +245,8 @@ bool arena_is_native(struct arena *a);
  * nothing of it is left. */
 int arena_extra(struct arena *a, const struct player *like, struct player *who, struct err *e);
 int arena_extra_remove(struct arena *a, struct player *who, struct err *e);
+/* Was the attacker's session restarted since standing_before()? */
+bool arena_restarted(struct arena *a);
 /* Makes sure that a player's session runs and answers. */
 int arena_ready(struct arena *a, struct player *who, struct err *e);
 

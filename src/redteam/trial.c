@@ -89,7 +89,8 @@ static const struct gap *gap_of(const struct trial *t, const char *wall, const c
 {
     for (size_t i = 0; i < GAPS_MAX; i++) {
         const struct gap *g = &t->attack->gaps[i];
-        if (g->wall && !strcmp(g->wall, wall) && !strcmp(g->check, check))
+        if (g->wall && (!strcmp(g->wall, wall) || !strcmp(g->wall, GAP_ANY_WALL)) &&
+            !strcmp(g->check, check) && (!g->without || !host_has_cgroup(g->without)))
             return g;
     }
     return NULL;
@@ -142,6 +143,12 @@ int trial_run(struct arena *a, struct trial *t, struct err *e)
     } else if (arena_order(a, &a->attacker, t->attack->id, t->attack->limit_ms, t->params, &t->record, NULL,
                            &why) < 0) {
         (void)io_format(t->why, sizeof(t->why), "%.500s", why.text);
+        t->ended = complete =
+            t->attack->may_end && arena_restarted(a) && arena_ready(a, &a->attacker, &why) == 0;
+        trial_check(t, true, "own-end", "%s",
+                    t->ended ? "the attack ended its own sandbox, and no other" : "no record came");
+        if (t->ended && t->attack->judge)
+            t->attack->judge(a, t);
     } else {
         t->have_record = true;
         complete = tried(t);

@@ -134,7 +134,7 @@ static void identity(const struct order *o)
         changed += syscall(SYS_setgid, wanted[i]) == 0;
         changed += syscall(SYS_setresgid, wanted[i], wanted[i], wanted[i]) == 0;
         (void)syscall(SYS_setfsuid, wanted[i]);
-        changed += syscall(SYS_setfsuid, -1) != (long)geteuid();
+        changed += syscall(SYS_setfsuid, -1) >= 0 && syscall(SYS_setfsuid, -1) != (long)geteuid();
     }
     stepf("setuid", (long)changed, "%u changes of identity", changed);
     if (changed || geteuid() == 0)

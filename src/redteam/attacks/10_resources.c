@@ -43,13 +43,17 @@ static void hold(unsigned ms)
 static void fork_bomb(const struct order *o)
 {
     int made = 0, error = 0;
+    bool gentle = order_number(o, "gentle") != 0;
 
-    (void)o;
     while (made < FORKS_MAX) {
         pid_t pid = fork();
         if (pid < 0) {
             error = errno;
             break;
+        }
+        if (pid == 0 && gentle) {
+            hold(HOLD_MS);
+            _exit(0);
         }
         if (pid == 0) {
             for (;;) /* every one of them goes on trying */

@@ -94,7 +94,7 @@ static bool alive(int which)
     bool queue = which == QUEUE_UNIX || which == QUEUE_TCP;
     char buf[8192] = "";
 
-    for (int i = 0; i < 100; i++) { /* what was left open a moment ago may still count as open */
+    for (int i = 0; i < 400; i++) { /* what was left open a moment ago may still count as open */
         int fd = port(which);
         if (fd >= 0) {
             (void)send(fd, queue ? hello : models, (queue ? sizeof(hello) : sizeof(models)) - 1,

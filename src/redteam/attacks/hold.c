@@ -98,6 +98,8 @@ static void open_ipc(void)
     held.mq = mq_open(VICTIM_MQ, O_RDWR | O_CREAT | O_NONBLOCK, 0666, &attr);
     if (held.mq != (mqd_t)-1)
         (void)mq_send(held.mq, held.shared, SECRET_MAX, 1);
+    if (held.mq != (mqd_t)-1 && (mq_getattr(held.mq, &attr) < 0 || attr.mq_curmsgs != 1))
+        held.mq = (mqd_t)-1; /* a kernel that makes queues and keeps nothing in them */
 }
 
 void hold_start(const struct order *o)
@@ -130,15 +132,19 @@ void hold_check(void)
 {
     struct mq_attr attr = {0};
     struct msqid_ds ds;
-    bool intact = true;
+    const char *lost = NULL;
     int queue = msgget(VICTIM_KEY, 0);
 
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
-        intact = intact && file_is(files[i]);
-    intact = intact && (!held.shm || !strcmp(held.shm, held.shared));
-    intact = intact && (held.sem < 0 || semctl(held.sem, 0, GETVAL) == 7);
-    intact = intact && (queue < 0 || (msgctl(queue, IPC_STAT, &ds) == 0 && ds.msg_qnum == 1));
-    intact = intact && (held.mq == (mqd_t)-1 || (mq_getattr(held.mq, &attr) == 0 && attr.mq_curmsgs == 1));
+        lost = file_is(files[i]) ? lost : files[i];
+    if (held.shm && strcmp(held.shm, held.shared) != 0)
+        lost = "System V memory";
+    if (held.sem >= 0 && semctl(held.sem, 0, GETVAL) != 7)
+        lost = "semaphore";
+    if (queue >= 0 && (msgctl(queue, IPC_STAT, &ds) < 0 || ds.msg_qnum != 1))
+        lost = "System V message";
+    if (held.mq != (mqd_t)-1 && (mq_getattr(held.mq, &attr) < 0 || attr.mq_curmsgs != 1))
+        lost = "POSIX message";
     for (size_t i = 0; i < 2; i++) {
         int fd;
         while (held.doors[i] >= 0 && (fd = accept4(held.doors[i], NULL, NULL, SOCK_CLOEXEC)) >= 0) {
@@ -146,7 +152,9 @@ void hold_check(void)
             (void)close(fd);
         }
     }
-    fact("intact", "%d", intact);
+    fact("intact", "%d", !lost);
+    if (lost)
+        fact("lost", "%s", lost);
     fact("visits", "%u", held.visits);
     fact("signals", "%d", (int)held.signals);
 }

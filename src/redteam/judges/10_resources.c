@@ -19,6 +19,7 @@ enum {
     SLOWER = 20,
     SLOWER_BY_MS = 250,
     PIDS_LIMIT = 64, /* of the players' agents (arena.c) */
+    PIDS_LIMIT_MOST = 4 * PIDS_LIMIT,
     DESCRIPTORS_LIMIT = 65536,
     LOG_MAX = 64 << 10,
     DAEMON_GROWTH_KIB = 8192,
@@ -77,6 +78,8 @@ static int arm_pressure(struct arena *a, struct trial *t, struct err *e)
     b->process_ms = process_ms();
     b->launcher_kib = resident_kib(plane_daemon(a->plane, "launcher"));
     t->own = b;
+    /* Where nothing limits it a real one would take the host down: as many as show that nothing does. */
+    trial_param(t, "gentle", "%d", !host_has_cgroup("pids"));
     return 0;
 }
 
@@ -107,7 +110,9 @@ static void look(struct arena *a, struct trial *t, const char *session)
 {
     const struct before *b = t->own;
     double ms[SAMPLES], process = 0, bound = a->quiet_ms * SLOWER + SLOWER_BY_MS;
-    long long pids = 0, memory = 0;
+    /* What the wall itself has running inside the group counts too, so its limit may be a little above the
+     * agent's. */
+    long long pids = 0, memory = 0, most = group_number(session, "pids", "pids.max", "pids.max");
     size_t n = 0;
 
     for (size_t i = 0; i < SAMPLES; i++) {
@@ -133,8 +138,8 @@ static void look(struct arena *a, struct trial *t, const char *session)
     trial_check(t, process <= bound, "host-latency",
                 "a process starts and ends in %.1f ms (quiet %.1f, bound %.0f)", process, b->process_ms,
                 bound);
-    trial_check(t, pids <= PIDS_LIMIT + 1, "pids-limit",
-                "at most %lld processes were counted in its control group", pids);
+    trial_check(t, pids <= (most > 0 && most <= PIDS_LIMIT_MOST ? most : PIDS_LIMIT + 1), "pids-limit",
+                "at most %lld processes were counted in its control group, whose limit is %lld", pids, most);
     trial_figure(t, "peak_pids", (json_int_t)pids);
     trial_figure(t, "peak_memory_bytes", (json_int_t)memory);
 }
@@ -159,7 +164,8 @@ static void judge_processes(struct arena *a, struct trial *t)
 {
     const struct attempt_step *s = attempt_step_find(&t->record, "fork");
 
-    trial_check(t, s && s->ret < 0, "refused", "%s", s ? s->detail : "not tried");
+    if (s) /* else the attack was cut short; the host counts for itself below */
+        trial_check(t, s->ret < 0, "refused", "%s", s->detail);
     judge_pressure(a, t);
 }
 
@@ -196,8 +202,15 @@ static void judge_processor(struct arena *a, struct trial *t)
     long used = attempt_number(&t->record, "cpu_ms", -1), wall = attempt_number(&t->record, "wall_ms", 0);
     long long group = group_number(a->attacker.session, "cpuacct", "cpuacct.usage", NULL);
 
-    trial_check(t, used >= 0 && used <= wall + wall / 2, "cpu-limit",
-                "eight processes got %ld ms of processor in %ld ms", used, wall);
+    CLEANUP_FREE char *quota = host_cgroup_text(a->attacker.session, "cpu", "cpu.cfs_quota_us", "cpu.max");
+
+    /* On a busy host nobody gets more than a processor: that there is a limit is looked at as well. */
+    if (quota || a->root)
+        trial_check(t, quota && quota[0] >= '1' && quota[0] <= '9', "cpu-quota",
+                    "%.30s microseconds a period", quota ? quota : "no");
+    if (arena_is_native(a)) /* a kernel of the wall's own may count in its own way; the quota is the host's */
+        trial_check(t, used >= 0 && used <= wall + wall / 2, "cpu-limit",
+                    "eight processes got %ld ms of processor in %ld ms", used, wall);
     trial_figure(t, "cpu_ms", used);
     trial_figure(t, "group_cpu_ns", (json_int_t)group);
     judge_pressure(a, t);
@@ -207,8 +220,9 @@ static void judge_descriptors(struct arena *a, struct trial *t)
 {
     long made = attempt_number(&t->record, "descriptors", -1);
 
-    trial_check(t, made > 0 && made <= DESCRIPTORS_LIMIT, "descriptor-limit",
-                "%ld descriptors in one process", made);
+    if (!t->ended)
+        trial_check(t, made > 0 && made <= DESCRIPTORS_LIMIT, "descriptor-limit",
+                    "%ld descriptors in one process", made);
     judge_pressure(a, t);
 }
 
@@ -234,18 +248,26 @@ static const char no_quota[] =
     "no disk quota: a session can fill the file system of the state directory (docs/walls.md)";
 #define NO_QUOTA                                                                                             \
     {                                                                                                        \
-        {"container", "disk-quota", no_quota}, {"container", "inode-quota", no_quota},                       \
-            {"gvisor", "disk-quota", no_quota},                                                              \
+        {GAP_ANY_WALL, "disk-quota", no_quota, NULL},                                                        \
         {                                                                                                    \
-            "gvisor", "inode-quota", no_quota                                                                \
+            GAP_ANY_WALL, "inode-quota", no_quota, NULL                                                      \
         }                                                                                                    \
+    }
+
+static const char no_group[] =
+    "rootless without a delegated control group there is no such limit (docs/walls.md)";
+#define WITHOUT(controller, check)                                                                           \
+    {                                                                                                        \
+        GAP_ANY_WALL, check, no_group, controller                                                            \
     }
 
 const struct attack resource_attacks[] = {
     {.id = "res.processes",
      .boundary = B1_WALL,
      .title = "fork bomb",
+     .may_end = true,
      .steps = {"fork"},
+     .gaps = {WITHOUT("pids", "no-claim"), WITHOUT("pids", "refused")},
      .arm = arm_pressure,
      .judge = judge_processes,
      .disarm = free_own},
@@ -253,7 +275,9 @@ const struct attack resource_attacks[] = {
      .boundary = B1_WALL,
      .title = "memory: anonymous, tmpfs, page tables, pipes, sockets",
      .limit_ms = 45000,
+     .may_end = true,
      .steps = {"anonymous", "tmpfs", "page-tables", "pipes", "sockets"},
+     .gaps = {WITHOUT("memory", "no-claim"), WITHOUT("memory", "memory-limit")},
      .arm = arm_memory,
      .judge = judge_memory,
      .disarm = free_own},
@@ -270,12 +294,14 @@ const struct attack resource_attacks[] = {
      .boundary = B1_WALL,
      .title = "take all processors",
      .steps = {"nice", "spin"},
+     .gaps = {WITHOUT("cpu", "cpu-limit")},
      .arm = arm_pressure,
      .judge = judge_processor,
      .disarm = free_own},
     {.id = "res.descriptors",
      .boundary = B1_WALL,
      .title = "take all descriptors",
+     .may_end = true,
      .steps = {"open"},
      .arm = arm_pressure,
      .judge = judge_descriptors,

@@ -43,8 +43,8 @@ static void check_look(struct trial *t, const char *who, const struct attempt *r
     trial_check(t,
                 r->complete && attempt_number(r, "tmp", -1) == 0 && attempt_number(r, "shm", -1) == 0 &&
                     attempt_number(r, "segment", -1) == 0 && attempt_number(r, "cron", -1) == 0,
-                name, "looked: %.40s; /tmp %ld, /dev/shm %ld, cron jobs %ld, segments %ld", r->end, attempt_number(r, "tmp", -1),
-                attempt_number(r, "shm", -1), attempt_number(r, "cron", -1),
+                name, "looked: %.40s; /tmp %ld, /dev/shm %ld, cron jobs %ld, segments %ld", r->end,
+                attempt_number(r, "tmp", -1), attempt_number(r, "shm", -1), attempt_number(r, "cron", -1),
                 attempt_number(r, "segment", -1));
     (void)io_format(name, sizeof(name), "%s-workspace", who);
     trial_check(t,
@@ -68,11 +68,12 @@ static void judge_supply(struct arena *a, struct trial *t)
 
     (void)usleep(REVERSE_SHELL_US); /* the shell calls home, if it can: the standing checks count visits */
     if (arena_extra(a, &a->attacker, &extra, &e) < 0 ||
-        arena_order(a, &extra, "supply.install", t->attack->limit_ms, t->params, &record, NULL, &e) < 0) {
+        (arena_order(a, &extra, "supply.install", t->attack->limit_ms, t->params, &record, NULL, &e) < 0 &&
+         !t->ended)) {
         trial_check(t, false, "sandbox-ended", "%.200s", e.text);
         return;
     }
-    attempt_free(&record);
+    attempt_free(&record); /* empty, where the package ended its sandbox here as well */
     (void)io_format(path, sizeof(path), "/v1/sessions/%s/stop", extra.session);
     if (api_need(a->plane->api, "POST", path, NULL, NULL, &e) < 0) {
         trial_check(t, false, "sandbox-ended", "%.200s", e.text);
@@ -104,6 +105,7 @@ const struct attack supply_attacks[] = {
      .boundary = B1_WALL,
      .title = "a package whose install script does all of it and wants to stay",
      .limit_ms = 60000,
+     .may_end = true, /* two hundred processes are among what it starts */
      .steps = {"package", "shm", "script", "attacks", "reverse-shell"},
      .arm = arm_supply,
      .judge = judge_supply},
