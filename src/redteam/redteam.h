@@ -247,6 +247,9 @@ int arena_extra(struct arena *a, const struct player *like, struct player *who, 
 int arena_extra_remove(struct arena *a, struct player *who, struct err *e);
 /* Was the attacker's session restarted since standing_before()? */
 bool arena_restarted(struct arena *a);
+/* Adds the types of the session's events after number `after` to the words in `types`. Returns the newest
+ * number. */
+long long arena_events(struct arena *a, const char *session, long long after, char *types, size_t cap);
 /* Makes sure that a player's session runs and answers. */
 int arena_ready(struct arena *a, struct player *who, struct err *e);
 

@@ -158,6 +158,7 @@ static void judge_pressure(struct arena *a, struct trial *t)
     look(a, t, extra.session);
     trial_check(t, arena_extra_remove(a, &extra, &e) == 0, "removed-under-pressure", "the session %.200s",
                 e.code ? e.text : "is gone, with all it had");
+    (void)arena_events(a, extra.session, 0, t->event, sizeof(t->event));
 }
 
 static void judge_processes(struct arena *a, struct trial *t)
