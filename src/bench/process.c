@@ -30,10 +30,14 @@ bool process_have(const char *program)
     return false;
 }
 
-/* The child: own process group (so that a run that hangs can be killed whole), streams, exec. */
+/*
+ * The child: own process group (so that a run that hangs can be killed whole), streams, exec. Its input is a
+ * pipe that has ended, never /dev/null: some runtimes, started by root, give what stands on their streams to
+ * the sandbox's uid, and that would be the host's device.
+ */
 static void child(char *const *argv, bool private_cgroups, int out, int error)
 {
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int ends[2];
 
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -42,8 +46,9 @@ static void child(char *const *argv, bool private_cgroups, int out, int error)
             _exit(125);
         (void)umount2("/sys/fs/cgroup/unified", MNT_DETACH); /* not there on other hosts */
     }
-    if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(error >= 0 ? error : null, 2) < 0)
+    if (pipe2(ends, O_CLOEXEC) < 0 || dup2(ends[0], 0) < 0 || dup2(out, 1) < 0 || dup2(error, 2) < 0)
         _exit(125);
+    (void)close(ends[1]);
     (void)execvp(argv[0], argv);
     _exit(127);
 }
@@ -104,12 +109,13 @@ void process_run(char *const *argv, bool private_cgroups, unsigned limit_s, stru
 
 pid_t process_start(char *const *argv, bool private_cgroups, int *out)
 {
+    CLEANUP_CLOSE int error = memfd_create("bench-error", MFD_CLOEXEC); /* not looked at */
     int ends[2];
     pid_t pid;
 
-    if (pipe2(ends, O_CLOEXEC) < 0)
+    if (error < 0 || pipe2(ends, O_CLOEXEC) < 0)
         return -1;
-    pid = spawn(argv, private_cgroups, ends[1], -1);
+    pid = spawn(argv, private_cgroups, ends[1], error);
     (void)close(ends[1]);
     if (pid < 0) {
         (void)close(ends[0]);

@@ -245,6 +245,11 @@ static void finish(struct launcher *l, struct launched *s, int status)
     s->wall->stats(&s->sandbox, &stats);
     s->oom = stats.oom_kills > 0;
     l->on_last_hits(l, s);
+    /* Before their descriptors are closed: what is closed first cannot be taken out of the epoll set any
+     * more. */
+    drop_event(&s->exited);
+    drop_event(&s->output);
+    drop_event(&s->grace);
     s->wall->destroy(&s->sandbox, NULL);
     for (struct launched **at = &l->list; *at; at = &(*at)->next) {
         if (*at == s) {
@@ -254,9 +259,6 @@ static void finish(struct launcher *l, struct launched *s, int status)
     }
     l->on_exit(l, s, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
                exit_reason(s, status));
-    drop_event(&s->exited);
-    drop_event(&s->output);
-    drop_event(&s->grace);
     if (s->log_fd >= 0)
         (void)close(s->log_fd);
     if (s->image >= 0)

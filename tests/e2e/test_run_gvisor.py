@@ -222,3 +222,19 @@ def test_the_runtime_sees_neither_homes_nor_sockets_of_the_host(box):
         process.terminate()
         process.communicate(timeout=30)
     eventually(lambda: not os.path.exists("/proc/%d" % runtime))
+
+
+def test_no_process_of_the_wall_keeps_what_its_starter_had_open(box, tmp_path):
+    """The keeper is forked, not executed: descriptors of whoever starts sandboxes would live on in it."""
+    foreign = (tmp_path / "foreign").open("w")
+    process = box.start("--", "sh", "-c", "echo up; sleep 60", pass_fds=[foreign.fileno()])
+    try:
+        assert process.stdout.readline() == "up\n"
+        tree = [p for p in descendants(process.pid)]
+        assert len(tree) >= 2
+        for pid in tree:
+            held = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")]
+            assert str(tmp_path / "foreign") not in held, (pid, held)
+    finally:
+        process.kill()
+        process.wait()

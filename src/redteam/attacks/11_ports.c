@@ -25,7 +25,8 @@ enum {
     QUEUE_PORT = 8470,
     MODEL_PORT = 8471,
     ANSWER_MAX = 65536,
-    MANY = 2000
+    MANY = 2000,
+    ALIVE_MS = 6000
 };
 
 static const char *const port_names[PORTS] = {"queue-unix", "queue-tcp", "model-unix", "model-tcp"};
@@ -94,7 +95,8 @@ static bool alive(int which)
     bool queue = which == QUEUE_UNIX || which == QUEUE_TCP;
     char buf[8192] = "";
 
-    for (int i = 0; i < 400; i++) { /* what was left open a moment ago may still count as open */
+    /* What was left open a moment ago may still count as open. */
+    for (uint64_t until = now_ms() + ALIVE_MS; now_ms() < until;) {
         int fd = port(which);
         if (fd >= 0) {
             (void)send(fd, queue ? hello : models, (queue ? sizeof(hello) : sizeof(models)) - 1,

@@ -19,7 +19,7 @@ enum {
     SLOWER = 20,
     SLOWER_BY_MS = 250,
     PIDS_LIMIT = 64, /* of the players' agents (arena.c) */
-    PIDS_LIMIT_MOST = 4 * PIDS_LIMIT,
+    PIDS_LIMIT_MOST = 8 * PIDS_LIMIT,
     DESCRIPTORS_LIMIT = 65536,
     LOG_MAX = 64 << 10,
     DAEMON_GROWTH_KIB = 8192,

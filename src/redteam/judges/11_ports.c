@@ -166,6 +166,10 @@ const struct attack port_attacks[] = {
     {.id = "port.parallel",
      .boundary = B2_QUEUES,
      .title = "thousands of connections to each port",
+     .gaps = {{"gvisor", "ports-serve",
+               "the relay cannot tell a closed connection from a half-closed one: its own flood costs a "
+               "session its model port "
+               "for up to a minute (docs/walls.md)"}},
      .limit_ms = 60000,
      .steps = {"queue-unix", "queue-tcp", "model-unix", "model-tcp"},
      .judge = judge_alive},

@@ -425,6 +425,35 @@ static int supervise(struct keeper *k)
     return k->exit_code >= 0 ? k->exit_code : 128 + SIGKILL;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/*
+ * This process stays for as long as the sandbox does, and it was forked off a process that holds descriptors
+ * of its own: of other sandboxes, of the control plane. None of them may live on here.
+ */
+static void close_inherited(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control)
+{
+    int keep[4 + CGROUP_CONTROLLERS], from = 3;
+    size_t n = 0;
+
+    keep[n++] = control;
+    for (size_t i = 0; i < 3; i++)
+        keep[n++] = spec->terminal ? -1 : spec->stdio[i];
+    for (size_t i = 0; i < CGROUP_CONTROLLERS; i++)
+        keep[n++] = cgroup->join[i];
+    qsort(keep, n, sizeof(*keep), by_number);
+    for (size_t i = 0; i < n; i++) {
+        if (keep[i] > from)
+            (void)syscall(SYS_close_range, (unsigned)from, (unsigned)keep[i] - 1, 0U);
+        if (keep[i] >= from)
+            from = keep[i] + 1;
+    }
+    (void)syscall(SYS_close_range, (unsigned)from, ~0U, 0U);
+}
+
 void gvisor_keeper(const struct gvisor_runtime *r, const struct sandbox_spec *spec,
                    const struct cgroup *cgroup, int control)
 {
@@ -440,6 +469,7 @@ void gvisor_keeper(const struct gvisor_runtime *r, const struct sandbox_spec *sp
     struct err e = ERR_INIT;
     sigset_t none;
 
+    close_inherited(spec, cgroup, control);
     for (int sig = 1; sig < NSIG; sig++)
         (void)signal(sig, SIG_DFL);
     (void)sigemptyset(&none);
