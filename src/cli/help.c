@@ -15,6 +15,7 @@ static const struct {
     {"run", "Run one command in a sealed sandbox; no control plane is needed."},
     {"up", "Start the control plane."},
     {"doctor", "Say what this host can do and what is missing."},
+    {"redteam", "Attack live sandboxes from inside and judge from outside."},
 };
 
 static void name_of(const struct verb *v, char *dst, size_t cap)

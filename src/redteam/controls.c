@@ -86,6 +86,7 @@ static int attack_weakened(const char *weaken, const char *const *ids, size_t n,
     memset(&arena, 0, sizeof(arena));
     if (rc == 0)
         rc = arena_open(&arena, &plane, "container", e);
+    arena.gentle = true;
     for (size_t i = 0; rc == 0 && i < n && !interrupted; i++) {
         static struct trial t;
         t = (struct trial){0};

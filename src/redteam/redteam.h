@@ -211,7 +211,8 @@ struct standing {
 struct arena {
     struct plane *plane;
     char wall[16];
-    bool root; /* sandboxes have host uids of their own */
+    bool root;   /* sandboxes have host uids of their own */
+    bool gentle; /* a limit may be missing: bombs stop when they have shown that nothing stops them */
     struct player attacker, victim;
     struct player client; /* an agent of the provider "canary"; without a session until somebody makes one */
     struct listener listeners[LISTENERS_MAX];
