@@ -136,8 +136,9 @@ static int list(int argc, char **argv)
             if (!json)
                 (void)printf("    %-24s %s  %s\n", a->id, boundary_name(a->boundary), a->title);
             for (size_t g = 0; g < GAPS_MAX && a->gaps[g].wall; g++) {
-                (void)json_array_append_new(gaps, json_pack("{s:s,s:s,s:s}", "wall", a->gaps[g].wall, "check",
-                                                            a->gaps[g].check, "reason", a->gaps[g].reason));
+                (void)json_array_append_new(
+                    gaps, json_pack("{s:s,s:s,s:s,s:s*}", "wall", a->gaps[g].wall, "check", a->gaps[g].check,
+                                    "reason", a->gaps[g].reason, "without", a->gaps[g].without));
                 if (!json)
                     (void)printf("        gap of the wall %s: %s\n", a->gaps[g].wall, a->gaps[g].reason);
             }
@@ -183,9 +184,10 @@ static int check_walls(const struct run_options *o, struct results *r, struct er
     }
     for (size_t i = 0; (w = wall_at(i)); i++) {
         struct err why = ERR_INIT;
-        bool can = w->probe(&why);
+        bool can;
         if (!asked(o->walls, w->name))
             continue;
+        can = w->probe(&why); /* some walls take a while to tell */
         if (!can && strcmp(o->walls, "all") != 0)
             return err_set(e, ENOTSUP, "this host has no wall '%s': %.500s", w->name, why.text);
         (void)json_array_append_new(r->walls, json_pack("{s:s,s:b,s:s}", "wall", w->name, "tested", (int)can,

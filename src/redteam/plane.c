@@ -55,7 +55,8 @@ static void sweep_one(int tmp, const char *name)
     CLEANUP_CLOSE int state = -1;
     struct stat st;
 
-    if (dir < 0 || fstat(dir, &st) < 0 || st.st_uid != geteuid() || !lock_file(dir, "lock", 0, &lock))
+    if (dir < 0 || fstat(dir, &st) < 0 || st.st_uid != geteuid() || faccessat(dir, "kept", F_OK, 0) == 0 ||
+        !lock_file(dir, "lock", 0, &lock))
         return;
     /* Its control plane got a SIGTERM when it died, and may still be at it. */
     if (faccessat(dir, "state/lock", F_OK, 0) == 0 && !lock_file(dir, "state/lock", STALE_WAIT_S, &state))
@@ -417,8 +418,13 @@ void plane_stop(struct plane *p, bool keep)
     p->output = p->provider_listener = -1;
     while (waitpid(-1, NULL, WNOHANG) > 0) /* the reader of its output */
         ;
-    if (p->dir[0] && !keep)
+    if (p->dir[0] && !keep) {
         (void)io_remove_tree(AT_FDCWD, p->dir, NULL);
+    } else if (p->dir[0]) {
+        char mark[80]; /* so that the next run does not take it for a leftover */
+        (void)io_format(mark, sizeof(mark), "%s/kept", p->dir);
+        (void)io_replace_file(AT_FDCWD, mark, "", 0, 0600, NULL);
+    }
     if (p->lock >= 0)
         (void)close(p->lock);
     p->lock = -1;
