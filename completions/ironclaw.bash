@@ -7,7 +7,11 @@ _ironclaw() {
     COMPREPLY=()
 
     case $prev in
-    --file | --key-file | --log | --public-key | --ca-file | --token-file)
+    --attack)
+        COMPREPLY=($(compgen -W "network engines siblings hostfs selfmod keys queues privilege kernel resources ports supply" -- "$cur"))
+        return
+        ;;
+    --file | --report | --key-file | --log | --public-key | --ca-file | --token-file)
         COMPREPLY=($(compgen -f -- "$cur"))
         return
         ;;
@@ -26,7 +30,7 @@ _ironclaw() {
     esac
 
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "run up doctor chat agent session change token provider image events audit config help" -- "$cur"))
+        COMPREPLY=($(compgen -W "run up doctor redteam chat agent session change token provider image events audit config help" -- "$cur"))
         return
     fi
 
@@ -38,6 +42,16 @@ _ironclaw() {
     token) subs="bootstrap create list revoke whoami" ;;
     provider) subs="set list rm" ;;
     image) subs="list" ;;
+    redteam)
+        if [[ $prev == --json || ($sub == verify && $cur != -*) ]]; then
+            COMPREPLY=($(compgen -f -- "$cur"))
+        elif [[ $sub == verify ]]; then
+            COMPREPLY=($(compgen -W "--public-key --state-dir --help" -- "$cur"))
+        else
+            COMPREPLY=($(compgen -W "list verify --wall --attack --json --report --state-dir --keep --help" -- "$cur"))
+        fi
+        return
+        ;;
     events) options="--follow --session --after --limit" ;;
     audit) subs="show verify" ;;
     config) subs="check reference" ;;
