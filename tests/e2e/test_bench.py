@@ -44,7 +44,7 @@ def results(directory):
 
 
 def test_the_report_holds_every_contender_with_figures_and_the_method(ironclaw, tmp_path):
-    done = ironclaw("bench", "--quick", "--rounds", "3", "--wall", "container", "--only", "start,loops", "--out", str(tmp_path / "r"))
+    done = ironclaw("bench", "--quick", "--rounds", "3", "--wall", "container", "--only", "start,loops", "--out", str(tmp_path / "r"), only=["bwrap", "runc"])
     assert done.returncode == 0, done.stderr
     rows = results(tmp_path / "r")
     assert not [r for r in rows if "failed" in r], rows

@@ -26,7 +26,8 @@ enum {
     MODEL_PORT = 8471,
     ANSWER_MAX = 65536,
     MANY = 2000,
-    ALIVE_MS = 6000
+    ALIVE_MS = 3000,
+    PARALLEL_MS = 2000, /* for each port: a wall with a slow network takes what it can */
 };
 
 static const char *const port_names[PORTS] = {"queue-unix", "queue-tcp", "model-unix", "model-tcp"};
@@ -101,7 +102,7 @@ static bool alive(int which)
         if (fd >= 0) {
             (void)send(fd, queue ? hello : models, (queue ? sizeof(hello) : sizeof(models)) - 1,
                        MSG_NOSIGNAL);
-            (void)read_answer(fd, buf, sizeof(buf), 1000);
+            (void)read_answer(fd, buf, sizeof(buf), 400);
             (void)close(fd);
         }
         if (strstr(buf, queue ? "\"ok\":true" : "HTTP/1.1 200"))
@@ -111,11 +112,16 @@ static bool alive(int which)
     return false;
 }
 
+static int alive_in_child(void *arg)
+{
+    return !alive(*(const int *)arg);
+}
+
 static void say_alive(void)
 {
     for (int i = 0; i < PORTS; i++) {
         char name[48];
-        bool yes = alive(i);
+        bool yes = in_child(alive_in_child, &i, 2 * ALIVE_MS) == 0;
         (void)snprintf(name, sizeof(name), "alive-%s", port_names[i]);
         errno = ECONNREFUSED;
         step(name, yes ? 0 : -1);
@@ -174,7 +180,7 @@ static void send_frame(int which, const struct frame *f)
         (void)send(fd, body, len, MSG_NOSIGNAL);
         if (!strcmp(f->name, "cut"))
             (void)shutdown(fd, SHUT_WR);
-        n = read_answer(fd, answer, sizeof(answer), 150);
+        n = read_answer(fd, answer, sizeof(answer), 60);
     }
     (void)snprintf(name, sizeof(name), "%s-%s", port_names[which], f->name);
     errno = EPROTO;
@@ -255,7 +261,7 @@ static void ask_raw(int which, const char *label, const char *text, size_t len, 
     answer[0] = 0;
     if (fd >= 0) {
         (void)send(fd, text, len, MSG_NOSIGNAL);
-        (void)read_answer(fd, answer, ANSWER_MAX, 150);
+        (void)read_answer(fd, answer, ANSWER_MAX, 100);
         (void)close(fd);
     }
     good = occurrences(answer, "HTTP/1.1 2") + occurrences(answer, "HTTP/1.0 2");
@@ -331,10 +337,10 @@ static void model_paths(const struct order *o)
     (void)o;
     for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
         for (int get = 0; get < 2; get++) {
-            int n = snprintf(
-                text, sizeof(text),
-                "%s %s HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: %s\r\n\r\n%s",
-                get ? "GET" : "POST", paths[i], get ? "0" : BODY_LEN, get ? "" : BODY);
+            int n = snprintf(text, sizeof(text),
+                             "%s %s HTTP/1.1\r\nHost: m\r\nConnection: close\r\nContent-Type: "
+                             "application/json\r\nContent-Length: %s\r\n\r\n%s",
+                             get ? "GET" : "POST", paths[i], get ? "0" : BODY_LEN, get ? "" : BODY);
             (void)snprintf(name, sizeof(name), "path-%zu", i);
             ask_raw(i % 2 ? MODEL_TCP : MODEL_UNIX, name, text, (size_t)n, 0);
         }
@@ -370,33 +376,35 @@ static void another_budget(const struct order *o)
 
 /* ---- many, slow, half ---- */
 
-static void parallel(const struct order *o)
+/* In a child: a wall may make a connection to a full port wait, whatever was asked for. */
+static int flood_port(void *arg)
 {
+    int which = *(const int *)arg, n = 0, refused = 0;
     struct rlimit all;
-    int *fds = calloc(MANY, sizeof(*fds));
 
-    (void)o;
     if (getrlimit(RLIMIT_NOFILE, &all) == 0) {
         all.rlim_cur = all.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &all);
     }
-    for (int which = 0; fds && which < PORTS; which++) {
-        int n = 0, refused = 0;
-        for (int i = 0; i < MANY; i++) {
-            int fd = port_with(which, SOCK_NONBLOCK);
-            if (fd < 0) {
-                if (++refused > 20)
-                    break;
-                continue;
-            }
+    for (uint64_t until = now_ms() + PARALLEL_MS; n < MANY && refused < 20 && now_ms() < until;) {
+        int fd = port_with(which, SOCK_NONBLOCK);
+        refused += fd < 0;
+        n += fd >= 0;
+        if (fd >= 0)
             (void)send(fd, "\0", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-            fds[n++] = fd;
-        }
-        stepf(port_names[which], n, "%d connections, %d refused", n, refused);
-        for (int i = 0; i < n; i++)
-            (void)close(fds[i]);
     }
-    free(fds);
+    stepf(port_names[which], n, "%d connections, %d refused", n, refused);
+    return 0;
+}
+
+static void parallel(const struct order *o)
+{
+    (void)o;
+    for (int which = 0; which < PORTS; which++)
+        if (in_child(flood_port, &which, 3 * PARALLEL_MS) != 0) {
+            errno = EAGAIN;
+            stepf(port_names[which], -1, "a connection was made to wait");
+        }
     say_alive();
 }
 
