@@ -138,7 +138,7 @@ static void outside(const struct order *o)
     reach_step("metadata", "169.254.169.254 port 80", reach(AF_INET, SOCK_STREAM, &a, sizeof(a), 300));
     if (*address) {
         a = ipv4(address, order_number(o, "tcp"));
-        reach_step("host-address", address, reach(AF_INET, SOCK_STREAM, &a, sizeof(a), 300));
+        reach_step("host-address", "the host's own address", reach(AF_INET, SOCK_STREAM, &a, sizeof(a), 300));
     }
 }
 
