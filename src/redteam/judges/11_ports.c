@@ -180,7 +180,7 @@ const struct attack port_attacks[] = {
     {.id = "port.parallel",
      .boundary = B2_QUEUES,
      .title = "thousands of connections to each port",
-     .limit_ms = 60000,
+     .limit_ms = 150000, /* where a full port makes its clients wait, they wait for a minute */
      .gaps = {{"gvisor", "unix-flooded",
                "a connect to a full host socket cannot be interrupted in gVisor: only the loopback ports are "
                "flooded (docs/walls.md)"},
