@@ -27,12 +27,9 @@ enum { DEFAULT_LIMIT_MS = 10000, ANSWER_SLACK_MS = 20000, START_S = 60, QUIET_RO
 const char *arena_secret(struct arena *a, const char *name)
 {
     struct secret *s = &a->secrets[a->nsecrets < SECRETS_MAX - 1 ? a->nsecrets++ : SECRETS_MAX - 1];
-    unsigned char raw[18];
 
-    io_random(raw, sizeof(raw));
     s->name = name;
-    memcpy(s->text, "icx-", 4);
-    io_hex(s->text + 4, raw, sizeof(raw));
+    secret_make(s->text);
     return s->text;
 }
 
@@ -60,7 +57,7 @@ static int add_listener(struct arena *a, const char *name, int family, int type,
 
 static int bound_port(int fd)
 {
-    struct sockaddr_in in;
+    struct sockaddr_in in = {0};
     socklen_t len = sizeof(in);
 
     return getsockname(fd, (struct sockaddr *)&in, &len) < 0 ? 0 : ntohs(in.sin_port);

@@ -200,12 +200,12 @@ int plane_command(struct plane *p, const char *const *words, struct err *e)
 
 /* ---- starting ---- */
 
-static void make_secret(char out[SECRET_LEN + 1])
+void secret_make(char out[SECRET_LEN + 1])
 {
     unsigned char raw[18];
 
     io_random(raw, sizeof(raw));
-    memcpy(out, "icx-", 4);
+    (void)io_format(out, SECRET_LEN + 1, "icx-");
     io_hex(out + 4, raw, sizeof(raw));
 }
 
@@ -374,8 +374,8 @@ int plane_start(struct plane *p, const char *weaken, struct err *e)
     io_random(&random, sizeof(random));
     /* A range of uids that no other control plane of this host is likely to use. */
     p->uid_base = geteuid() == 0 ? 65536U * (1024 + random % 31000) : 0;
-    make_secret(p->env_secret);
-    make_secret(p->provider_key);
+    secret_make(p->env_secret);
+    secret_make(p->provider_key);
     if (find_programs(p, e) < 0 || make_directory(p, e) < 0 || listen_provider(p, e) < 0)
         return -1;
     (void)io_format(config, sizeof(config), "%s/config.yaml", p->dir);

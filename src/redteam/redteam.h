@@ -150,6 +150,8 @@ struct plane {
     int provider_listener, provider_port;
 };
 
+/* A new secret: all begin alike, so that the attacker can search for them. */
+void secret_make(char out[SECRET_LEN + 1]);
 /* Set by SIGINT and SIGTERM: everything that waits gives up. */
 extern volatile int interrupted;
 

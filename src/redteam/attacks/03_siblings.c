@@ -51,7 +51,7 @@ static size_t foreign(const struct order *o, pid_t *out)
          word = strtok_r(NULL, ",", &save)) {
         char path[64];
         (void)snprintf(path, sizeof(path), "/proc/%s/status", word);
-        if (access(path, F_OK) == 0 && getsid((pid_t)atoi(word)) == getsid(0))
+        if (access(path, F_OK) == 0 && getsid((pid_t)strtol(word, NULL, 10)) == getsid(0))
             continue;
         out[n++] = (pid_t)strtol(word, NULL, 10);
     }
@@ -186,10 +186,10 @@ static void system_v(const struct order *o)
     if (id >= 0)
         claim("found the sibling's shared memory by its key");
     for (int i = 0; i < 256; i++) {
-        if (shmctl(i, SHM_STAT, &ds) < 0 && (at = shmat(i, NULL, SHM_RDONLY)) == (void *)-1)
+        at = shmat(i, NULL, SHM_RDONLY);
+        if (at == (void *)-1 && shmctl(i, SHM_STAT, &ds) < 0)
             continue;
         seen++;
-        at = shmat(i, NULL, SHM_RDONLY);
         if (at != (void *)-1)
             proof("shm", at, 96);
     }

@@ -32,8 +32,7 @@ static bool ask(int queue, const char *name, const char *json, char *state, size
 static void propose(const struct order *o)
 {
     static const char *const wanted[] = {
-        "\"tools\",\"document\":{\"tools\":[\"shell\",\"read_file\",\"write_file\",\"list_files\",\"ask_"
-        "human\"]}",
+        "\"tools\",\"document\":{\"tools\":[\"shell\",\"read_file\",\"write_file\",\"ask_human\"]}",
         "\"tools\",\"document\":{\"tools\":[\"root_shell\"]}",
         "\"mounts\",\"document\":{\"mounts\":[{\"source\":\"/\",\"target\":\"/host\",\"mode\":\"rw\"}]}",
         "\"image\",\"document\":{\"image\":\"base\"}",

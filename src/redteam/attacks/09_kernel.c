@@ -22,7 +22,8 @@
 enum {
     NUMBERS = 1024,
     SETS = 4,
-    STUCK_MS = 30,
+    STUCK_US = 30000,
+    STUCK_KILL_MS = 600,
     OLD_NUMBERS = 512,
     FUTURE = 512,
     BATCH = 64,
@@ -79,7 +80,7 @@ static long enter_old(long number)
 /* One entry in a child: kind 0 native with `set`, 1 the 32-bit entry. */
 static enum outcome try_number(struct slot *s, long number, int set, bool old)
 {
-    const struct itimerval limit = {.it_value = {.tv_usec = STUCK_MS * 1000}};
+    const struct itimerval limit = {.it_value = {.tv_usec = STUCK_US}};
     int status = 0;
     pid_t pid;
 
@@ -104,7 +105,7 @@ static enum outcome try_number(struct slot *s, long number, int set, bool old)
     if (pid < 0)
         return UNTRIED;
     /* A call may have switched its timer off, or stopped the child: kill what is left after a while. */
-    for (uint64_t until = now_ms() + 20 * STUCK_MS;;) {
+    for (uint64_t until = now_ms() + STUCK_KILL_MS;;) {
         pid_t got = waitpid(pid, &status, WNOHANG | WUNTRACED);
         if (got == pid && !WIFSTOPPED(status))
             break;

@@ -97,6 +97,7 @@ static int temporary(void *arg)
         while (fd >= 0 && got < limit && write(fd, block, MIB) == MIB)
             got += MIB;
     }
+    free(block);
     return got < limit;
 }
 
@@ -256,7 +257,7 @@ static void processor(const struct order *o)
 static int take_descriptors(void *arg)
 {
     struct rlimit all = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-    int *made = arg, fd;
+    int *made = arg;
 
     if (setrlimit(RLIMIT_NOFILE, &all) == 0)
         *made = -1; /* raised what nobody may raise */
@@ -264,7 +265,7 @@ static int take_descriptors(void *arg)
         all.rlim_cur = all.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &all);
     }
-    while (*made >= 0 && *made < 200000 && (fd = open("/dev/null", O_RDONLY)) >= 0)
+    while (*made >= 0 && *made < 200000 && open("/dev/null", O_RDONLY) >= 0)
         ++*made;
     hold(200);
     return 0;

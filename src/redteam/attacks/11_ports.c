@@ -285,7 +285,7 @@ static void model_requests(const struct order *o)
     if (big) {
         int n = snprintf(big, 256, "GET /v1/models HTTP/1.1\r\nHost: m\r\nX-Long: ");
         memset(big + n, 'a', many);
-        memcpy(big + n + many, "\r\n\r\n", 4);
+        (void)snprintf(big + (size_t)n + many, 5, "\r\n\r\n");
         ask_raw(MODEL_UNIX, "header-1mib", big, (size_t)n + many + 4, 0);
         n = snprintf(big, 256, "GET /v1/");
         memset(big + n, 'a', many);

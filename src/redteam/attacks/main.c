@@ -19,9 +19,19 @@
 /* Room for the end line that main.c adds itself. */
 enum { RECORD_MAX = ATTEMPT_TEXT_MAX - 256 };
 
-static const struct inside_attack *const families[] = {
-    inside_network,   inside_engines, inside_siblings, inside_hostfs, inside_privilege, inside_kernel,
-    inside_resources, inside_ports,   inside_selfmod,  inside_keys,   inside_queues,    inside_supply};
+static const struct inside_attack *const families[] = {inside_network,
+                                                       inside_engines,
+                                                       inside_siblings,
+                                                       inside_hostfs,
+                                                       inside_privilege,
+                                                       inside_kernel,
+                                                       inside_resources,
+                                                       inside_ports,
+                                                       inside_selfmod,
+                                                       inside_keys,
+                                                       inside_queues,
+                                                       inside_supply,
+                                                       NULL};
 
 uint64_t now_ms(void)
 {
@@ -174,8 +184,8 @@ static void finish(struct record *r, const char *why, int number)
 
 static void (*find(const char *verb))(const struct order *o)
 {
-    for (size_t f = 0; f < sizeof(families) / sizeof(*families); f++)
-        for (const struct inside_attack *a = families[f]; a->id; a++)
+    for (const struct inside_attack *const *f = families; *f; f++)
+        for (const struct inside_attack *a = *f; a->id; a++)
             if (!strcmp(a->id, verb))
                 return a->run;
     return NULL;

@@ -38,7 +38,7 @@ static void beginning(const char *path, char *hex, size_t cap)
 
     hex[0] = 0;
     if (io_read_file(AT_FDCWD, path, KEY_FILE_MAX, &data, &len, NULL) == 0 && len >= WINDOW &&
-        cap > 2 * WINDOW)
+        cap > (size_t)2 * WINDOW)
         io_hex(hex, data, WINDOW);
 }
 
@@ -71,8 +71,11 @@ static void judge_cores(struct arena *a, struct trial *t)
     for (size_t i = 0; i < n; i++) {
         CLEANUP_FREE char *limits = host_proc_text(pids[i], "limits");
         const char *line = limits ? strstr(limits, "Max core file size") : NULL;
-        unsigned long long soft = 1, hard = 1;
-        zero += line && sscanf(line + 18, "%llu %llu", &soft, &hard) == 2 && hard == 0;
+        char *rest;
+        if (!line)
+            continue;
+        (void)strtoull(line + 18, &rest, 10); /* the soft limit, then the hard one */
+        zero += *rest == ' ' && rest[strspn(rest, " ")] == '0';
     }
     trial_check(t, n > 0 && (zero == n || !arena_is_native(a)), "no-core-limit",
                 "%zu of %zu processes may write no core file", zero, n);

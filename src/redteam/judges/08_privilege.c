@@ -57,6 +57,16 @@ static void judge_no_new_privileges(struct arena *a, struct trial *t)
         all_have(a, t, "no-new-privs", "NoNewPrivs", "1");
 }
 
+/* "inside outside count" (user_namespaces(7)): one line, one uid. */
+static bool maps_one(const char *map)
+{
+    const char *end = map + strcspn(map, "\n"), *last = end;
+
+    while (last > map && last[-1] != ' ')
+        last--;
+    return *end == '\n' && !end[1] && end - last == 1 && *last == '1';
+}
+
 /* One uid is mapped, it is not root's, and as root it is one of those that nobody else uses. */
 static void judge_identity(struct arena *a, struct trial *t)
 {
@@ -66,15 +76,13 @@ static void judge_identity(struct arena *a, struct trial *t)
 
     for (size_t i = 0; i < n; i++) {
         CLEANUP_FREE char *map = host_proc_text(pids[i], "uid_map");
-        unsigned long inside = 0, outside = 0, count = 0;
         char uid[64];
         int same = host_same_namespace(pids[i], "user");
         if (!map || !host_status(pids[i], "Uid", uid, sizeof(uid)) || same < 0)
             continue;
         looked++;
         own = own && same == 0;
-        one = one && sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && count == 1 &&
-              !strchr(map + strcspn(map, "\n") + 1, ' ');
+        one = one && maps_one(map);
         unprivileged = unprivileged && strtoul(uid, NULL, 10) != 0 &&
                        (!a->root || strtoul(uid, NULL, 10) >= a->plane->uid_base);
     }
