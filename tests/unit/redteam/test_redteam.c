@@ -119,14 +119,14 @@ static void a_secret_is_found_wherever_it_stands(void **state)
 
 #define HEX16     "0123456789abcdef"
 #define SIGNATURE HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16
+/* clang-format off */
 #define BODY                                                                                                 \
-    "{\"schema\":\"ironclaw-containment-report\",\"version\":1,\"time\":1,\"held\":true,\"complete\":true,"  \
-    "\"ironclaw\":{\"version\":\"1\",\"binaries\":[{\"name\":\"ironclaw\",\"sha256\":\"" HEX16 HEX16 HEX16   \
-        HEX16 "\"}]},\"host\":{\"kernel\":\"k\",\"machine\":\"m\"},\"walls\":[],\"results\":[{\"attack\":"   \
-              "\"a\",\"family\":1,"                                                                          \
-    "\"wall\":\"w\",\"boundary\":\"B1\",\"verdict\":\"PASS\",\"why\":\"\",\"event\":\"none\",\"checks\":[]}" \
-    "],"                                                                                                     \
-    "\"public_key\":\"k\"}"
+    "{\"schema\":\"ironclaw-containment-report\",\"version\":1,\"time\":1,\"held\":true,"                      \
+    "\"complete\":true,\"ironclaw\":{\"version\":\"1\",\"binaries\":[{\"name\":\"ironclaw\",\"sha256\":\""      \
+    HEX16 HEX16 HEX16 HEX16 "\"}]},\"host\":{\"kernel\":\"k\",\"machine\":\"m\"},\"walls\":[],"               \
+    "\"results\":[{\"attack\":\"a\",\"family\":1,\"wall\":\"w\",\"boundary\":\"B1\",\"verdict\":\"PASS\","     \
+    "\"why\":\"\",\"event\":\"none\",\"checks\":[]}],\"public_key\":\"k\"}"
+/* clang-format on */
 
 static json_t *load(const char *body)
 {
