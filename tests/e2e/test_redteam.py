@@ -66,12 +66,17 @@ def runs(boxes, tmp_path_factory):
             there = box.base / "redteam"
             there.mkdir()
             os.chown(there, box.uid, box.uid)
-            done = redteam(box, "--wall", wall, "--json", there / "results.json", "--report", there / "report.json", timeout=580)
+            chosen = [] if wall != "gvisor" else [w for a in json.loads(redteam(box, "list", "--json").stdout)
+                                                  if a["attack"] not in SLOW_UNDER_GVISOR for w in ("--attack", a["attack"])]
+            done = redteam(box, "--wall", wall, *chosen, "--json", there / "results.json", "--report", there / "report.json", timeout=580)
             assert (there / "results.json").exists(), done.stdout + done.stderr
             made[wall, mode] = (done, json.loads((there / "results.json").read_text()), there / "report.json", box)
         return made[wall, mode]
     return get
 
+
+# Minutes under gVisor's ptrace platform: `ironclaw redteam --wall gvisor` runs them as well.
+SLOW_UNDER_GVISOR = {"port.parallel", "port.queue-frames", "kernel.calls", "res.memory", "res.processes", "res.descriptors", "supply.install"}
 
 FULL = [("container", "root"), ("container", "rootless"), ("gvisor", "root")]
 
