@@ -76,7 +76,7 @@ def runs(boxes, tmp_path_factory):
 
 
 # Minutes under gVisor's ptrace platform: `ironclaw redteam --wall gvisor` runs them as well.
-SLOW_UNDER_GVISOR = {"port.parallel", "port.queue-frames", "kernel.calls", "res.memory", "res.processes", "res.descriptors", "supply.install"}
+SLOW_UNDER_GVISOR = {"port.parallel", "port.queue-frames", "kernel.calls", "res.memory", "res.processes", "res.descriptors"}
 
 FULL = [("container", "root"), ("container", "rootless"), ("gvisor", "root")]
 
