@@ -24,6 +24,7 @@ enum {
     SETS = 4,
     STUCK_US = 30000,
     STUCK_KILL_MS = 600,
+    TRIES = 6,
     OLD_NUMBERS = 512,
     FUTURE = 512,
     BATCH = 64,
@@ -77,8 +78,8 @@ static long enter_old(long number)
     return rc;
 }
 
-/* One entry in a child: kind 0 native with `set`, 1 the 32-bit entry. */
-static enum outcome try_number(struct slot *s, long number, int set, bool old)
+/* One entry in a child, natively with `set` or through the 32-bit entry. */
+static enum outcome try_once(struct slot *s, long number, int set, bool old)
 {
     const struct itimerval limit = {.it_value = {.tv_usec = STUCK_US}};
     int status = 0;
@@ -112,7 +113,7 @@ static enum outcome try_number(struct slot *s, long number, int set, bool old)
         if (now_ms() >= until || (got == pid && WIFSTOPPED(status))) {
             (void)kill(pid, SIGKILL);
             (void)waitpid(pid, &status, 0);
-            return STUCK;
+            return s->entered ? STUCK : UNTRIED;
         }
         (void)usleep(50);
     }
@@ -123,6 +124,19 @@ static enum outcome try_number(struct slot *s, long number, int set, bool old)
     if (!s->returned)
         return ANSWERED; /* exit and its kind */
     return s->result == -EPERM ? REFUSED : s->result == -ENOSYS ? ABSENT : ANSWERED;
+}
+
+/* On a busy host a child's time may be up before it got to its call, or there is no process left for it. */
+static enum outcome try_number(struct slot *s, long number, int set, bool old)
+{
+    enum outcome got = UNTRIED;
+
+    for (int i = 0; i < TRIES && got == UNTRIED; i++) {
+        if (i > 0)
+            (void)usleep(STUCK_US);
+        got = try_once(s, number, set, old);
+    }
+    return got;
 }
 
 /* Wait for a child as try_number() does; true if it ended by itself with status 0. */
