@@ -26,7 +26,7 @@ static const char help[] =
     "  --pids N            processes and threads (default 256)\n"
     "  --timeout T         kill everything inside after 30s, 5m, 1h (default: none)\n"
     "  --env NAME[=VALUE]  pass a variable; without a value, the caller's\n"
-    "  --events FILE       append refused system calls, limits and the end to FILE as JSON lines; - for stderr\n"
+    "  --events FILE       append refused system calls, limits and the end to FILE, as JSON lines\n"
     "  -t, --terminal      give the command a terminal of its own\n"
     "  --state-dir DIR     where images are kept\n"
     "  --oci-runtime R     gvisor: the OCI runtime, a name or an absolute path (default "

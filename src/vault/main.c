@@ -131,8 +131,10 @@ static const struct link_rule upstream_rules[] = {
     {UP_KEY, "provider key", 4, 4 + SHORT_TEXT, 0, on_key},
 };
 
+enum { COUNTERS_LEN = 8 * (2 + DROPS) }; /* u64 each */
+
 static const struct link_rule events_rules[] = {
-    {EVENTS_COUNTERS, "event counters", 8 * (2 + DROPS), 8 * (2 + DROPS), 0, on_event_counters},
+    {EVENTS_COUNTERS, "event counters", COUNTERS_LEN, COUNTERS_LEN, 0, on_event_counters},
 };
 
 static void launcher_up(void *ctx, struct link *l)
