@@ -104,7 +104,9 @@ static void no_two_routes_are_the_same(void **state)
     (void)state;
     for (size_t i = 0; i < nroutes; i++)
         for (size_t j = i + 1; j < nroutes; j++)
-            if (!strcmp(routes[i].path, routes[j].path) && !strcmp(routes[i].method, routes[j].method))
+            /* But for a list and the same as a stream, which the Accept header chooses. */
+            if (!strcmp(routes[i].path, routes[j].path) && !strcmp(routes[i].method, routes[j].method) &&
+                (routes[i].flags & ROUTE_STREAM || route_streamed(&routes[i]) != &routes[j]))
                 fail_msg("%s %s is there twice", routes[i].method, routes[i].path);
 }
 
