@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = pathlib.Path(os.environ.get("IRONCLAW_OUT", ROOT / "out"))
 BINARIES = [OUT / "ironclaw", *sorted((OUT / "libexec/ironclaw").iterdir())]
 # Built with musl, which has no FORTIFY wrappers and, static, no dynamic linker to bind against.
-MUSL = {"ironclaw", "ironclaw-init"}
+MUSL = {"ironclaw", "ironclaw-init", "ironclaw-attacker", "ironclaw-bench-inside"}
 STATIC = MUSL | {"ironclaw-agent"}
 
 
