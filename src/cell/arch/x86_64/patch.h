@@ -1,0 +1,32 @@
+/*
+ * patch.h - system call sites of programs become jumps into the kernel. A site is patched when it trapped
+ * for the first time (so it is code, not data):
+ *
+ *   b8 NR 0f 05              mov $NR,%eax; syscall          -> ff 24 25 SLOT    jmp *SLOT
+ *   48 c7 c0 NR 0f 05        mov $NR,%rax; syscall          -> the same, and two bytes of nop
+ *   0f 05 48 3d 0? f0 ff ff  syscall; cmp $-409?,%rax       -> jmp *SLOT; nop   (the cmp moves)
+ *
+ * SLOT is the address of a pointer to a trampoline. Slots lie at 0x0606xxxx, so the last two bytes of the
+ * jump, where the old `syscall` of the first form was, are an invalid instruction: a thread that stood
+ * between the two old instructions faults there and is sent back to the start.
+ *
+ * Trampolines and slots are private memory of the process, made at exec, copied by fork like the code itself.
+ */
+#pragma once
+#include "cell/base/types.h"
+
+struct thread;
+
+#define PATCH_SLOTS 0x06060000UL
+enum { PATCH_SLOTS_SIZE = 0x10000, PATCH_TRAMPOLINES_SIZE = 0x40000 };
+/* Programs map nothing here: PATCH_SLOTS .. PATCH_END. */
+#define PATCH_END (PATCH_SLOTS + PATCH_SLOTS_SIZE + PATCH_TRAMPOLINES_SIZE)
+
+/* At exec, after the old program is gone and the new one is mapped. If its place is taken, nothing is ever
+ * patched. */
+void patch_init(void);
+/* The thread is in a trap, regs.rip behind the `syscall`: patches the site if it can, and moves regs.rip
+ * where the program has to go on. Kernel lock held. */
+void patch_site(struct thread *t);
+/* A thread that stood inside a patched site (SIGILL): moved to its start. */
+bool patch_fix(struct thread *t);

@@ -1,0 +1,14 @@
+/*
+ * panic.h - the end of a cell that cannot go on. The sentence goes to the warden, which prints it and ends
+ * everything in the cell's pid namespace.
+ */
+#pragma once
+#include "cell/base/types.h"
+
+void panic(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+#define ASSERT(x)                                                                                            \
+    do {                                                                                                     \
+        if (unlikely(!(x)))                                                                                  \
+            panic("%s:%d: %s does not hold", __FILE_NAME__, __LINE__, #x);                                   \
+    } while (0)

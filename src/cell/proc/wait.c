@@ -1,0 +1,144 @@
+#include "cell/proc/wait.h"
+
+#include <asm/errno.h>
+#include <linux/futex.h>
+#include <linux/time.h>
+
+#include "cell/arch/x86_64/asm.h"
+#include "cell/arch/x86_64/host.h"
+#include "cell/base/lock.h"
+#include "cell/base/shared.h"
+#include "cell/proc/process.h"
+
+void waitq_add(struct waitq *q, struct waiter *w)
+{
+    w->thread = current();
+    w->wake = NULL;
+    w->context = NULL;
+    list_add_tail(&q->waiters, &w->node);
+    list_add_tail(&w->thread->waiters, &w->mine);
+}
+
+void waitq_add_callback(struct waitq *q, struct waiter *w, void (*wake)(struct waiter *w), void *context)
+{
+    w->thread = NULL;
+    w->wake = wake;
+    w->context = context;
+    list_init(&w->mine);
+    list_add_tail(&q->waiters, &w->node);
+}
+
+void waitq_del(struct waiter *w)
+{
+    list_del(&w->node);
+    list_del(&w->mine);
+}
+
+void waitq_forget(struct thread *t)
+{
+    list_for_each_safe(n, &t->waiters) waitq_del(list_entry(n, struct waiter, mine));
+}
+
+static void wake_waiter(struct waiter *w)
+{
+    if (w->wake)
+        w->wake(w);
+    else
+        thread_wake(w->thread);
+}
+
+void waitq_wake(struct waitq *q)
+{
+    list_for_each_safe(n, &q->waiters) wake_waiter(list_entry(n, struct waiter, node));
+}
+
+void waitq_wake_one(struct waitq *q)
+{
+    if (!list_empty(&q->waiters)) {
+        struct waiter *w = list_entry(q->waiters.next, struct waiter, node);
+        /* To the end: the next one woken is somebody else. */
+        list_del(&w->node);
+        list_add_tail(&q->waiters, &w->node);
+        wake_waiter(w);
+    }
+}
+
+void thread_wake(struct thread *t)
+{
+    struct thread *self = current();
+
+    atomic_fetch_add(t->word, 1);
+    if (!t->sleeping)
+        return;
+    t->sleeping = false; /* one host call is enough */
+    if (self->nwakes < ARRAY_LEN(self->wakes))
+        self->wakes[self->nwakes++] = (u16)t->slot;
+    else
+        (void)host_futex(t->word, FUTEX_WAKE, 1, NULL, 0);
+}
+
+static struct __kernel_timespec to_timespec(u64 ns)
+{
+    return (struct __kernel_timespec){.tv_sec = (s64)(ns / 1000000000),
+                                      .tv_nsec = (long long)(ns % 1000000000)};
+}
+
+int thread_sleep(u64 deadline)
+{
+    struct thread *t = current();
+    struct __kernel_timespec ts = to_timespec(deadline);
+    u32 seen = atomic_load(t->word);
+    long rc;
+
+    if (atomic_load(&t->arch.pending))
+        return -ERESTARTSYS;
+    t->sleeping = true;
+    kernel_unlock();
+    rc = cell_futex_wait(t->word, FUTEX_WAIT_BITSET, seen, deadline == NO_DEADLINE ? NULL : &ts,
+                         FUTEX_BITSET_MATCH_ANY);
+    kernel_lock();
+    t->sleeping = false;
+    if (atomic_load(t->word) != seen)
+        return 0;
+    if (rc == -ETIMEDOUT)
+        return -ETIMEDOUT;
+    return atomic_load(&t->arch.pending) ? -ERESTARTSYS : 0;
+}
+
+int thread_sleep_killable(u64 deadline)
+{
+    struct thread *t = current();
+    struct __kernel_timespec ts = to_timespec(deadline);
+    u32 seen = atomic_load(t->word);
+    long rc;
+
+    if (t->process->exiting || t->exiting)
+        return -ERESTARTSYS;
+    t->sleeping = true;
+    kernel_unlock();
+    rc = host_futex(t->word, FUTEX_WAIT_BITSET, seen, deadline == NO_DEADLINE ? NULL : &ts,
+                    FUTEX_BITSET_MATCH_ANY);
+    kernel_lock();
+    t->sleeping = false;
+    if (rc == -ETIMEDOUT && atomic_load(t->word) == seen)
+        return -ETIMEDOUT;
+    return t->process->exiting || t->exiting ? -ERESTARTSYS : 0;
+}
+
+static u64 clock_ns(int clock)
+{
+    struct __kernel_timespec ts;
+
+    (void)host_clock_gettime(clock, &ts);
+    return (u64)ts.tv_sec * 1000000000U + (u64)ts.tv_nsec;
+}
+
+u64 monotonic_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+u64 realtime_ns(void)
+{
+    return clock_ns(CLOCK_REALTIME);
+}

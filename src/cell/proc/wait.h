@@ -1,0 +1,56 @@
+/*
+ * wait.h - the one way to sleep. A thread puts itself on the queues of everything that it cares about, looks,
+ * and sleeps on its own wake word; whoever changes something wakes the queue. All under the kernel lock,
+ * which thread_sleep() gives up while asleep: between looking and sleeping nothing can be missed.
+ *
+ *     struct waiter w;
+ *     waitq_add(&pipe->readers, &w);
+ *     while (!has_data(pipe) && rc == 0)
+ *         rc = thread_sleep(deadline);
+ *     waitq_del(&w);
+ */
+#pragma once
+#include "cell/base/list.h"
+
+struct thread;
+struct waiter;
+
+struct waitq {
+    struct list waiters;
+};
+
+struct waiter {
+    struct list node, mine;
+    struct thread *thread;
+    /* What waking means; NULL: wake `thread`. Called under the kernel lock; may delete its own waiter. */
+    void (*wake)(struct waiter *w);
+    void *context; /* for `wake` */
+};
+
+static inline void waitq_init(struct waitq *q)
+{
+    list_init(&q->waiters);
+}
+
+/* The calling thread waits on q. A thread may be on many queues at once. */
+void waitq_add(struct waitq *q, struct waiter *w);
+/* With a function of one's own. */
+void waitq_add_callback(struct waitq *q, struct waiter *w, void (*wake)(struct waiter *w), void *context);
+void waitq_del(struct waiter *w);
+/* A thread that the host killed: off every queue. */
+void waitq_forget(struct thread *t);
+void waitq_wake(struct waitq *q);     /* everybody */
+void waitq_wake_one(struct waitq *q); /* the one that waits longest */
+
+#define NO_DEADLINE UINT64_MAX
+/*
+ * Sleeps until woken, or until the monotonic clock shows `deadline` (ns; NO_DEADLINE: never), or a signal has
+ * to be looked at. Returns 0 (woken, perhaps for nothing: look again), -ETIMEDOUT, or -ERESTARTSYS.
+ */
+int thread_sleep(u64 deadline);
+/* The same, but no signal ends it, except death. */
+int thread_sleep_killable(u64 deadline);
+void thread_wake(struct thread *t);
+
+u64 monotonic_ns(void);
+u64 realtime_ns(void);
