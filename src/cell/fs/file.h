@@ -88,6 +88,13 @@ int fd_next(struct fd_table *t, int fd);
 
 /* ---- waiting for readiness: ipc/poll.c */
 
+/* Who wants to know embeds this and says what registering with a queue means: poll(2) puts its thread there
+ * (ipc/poll.c), epoll a callback of its item (ipc/epoll.c). */
+struct waitq;
+struct poll_table {
+    void (*add)(struct poll_table *pt, struct waitq *q);
+};
+
 /* For file_ops.poll: the caller of poll wants to be woken when q is. pt NULL is fine. */
 struct waitq;
 void poll_add(struct poll_table *pt, struct waitq *q);
