@@ -304,23 +304,28 @@ int arena_order(struct arena *a, struct player *who, const char *verb, unsigned 
     CLEANUP_FREE char *text = NULL;
     char nonce[ATTEMPT_NONCE_LEN + 1], path[192];
     uint64_t begin = io_monotonic_ns(), until;
+    long long lives = 0, now;
+    bool ended = false;
     int found = 0;
 
     memset(record, 0, sizeof(*record));
     limit_ms = limit_ms ? limit_ms : DEFAULT_LIMIT_MS;
     make_nonce(nonce);
     text = x_asprintf("order %s %s %u\n%s", nonce, verb, limit_ms, params);
-    if (post_order(a, who, text, e) < 0)
+    if ((who->may_end && arena_restarts(a, who, &lives, e) < 0) || post_order(a, who, text, e) < 0)
         return -1;
     until = io_monotonic_ns() + (uint64_t)(limit_ms + ANSWER_SLACK_MS) * 1000000;
     while (found == 0 && io_monotonic_ns() < until && !interrupted) {
         json_t *answer = NULL;
-        (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages?after=%lld&wait=5", who->session,
-                        who->last);
+        (void)io_format(path, sizeof(path), "/v1/sessions/%s/messages?after=%lld&wait=%d", who->session,
+                        who->last, who->may_end ? 1 : 5);
         if (api_need(a->plane->api, "GET", path, NULL, &answer, e) < 0)
             return -1;
         found = take_records(a, who, answer, nonce, record, e);
         json_decref(answer);
+        if (ended)
+            break; /* the look that found nothing came after the end: nothing will come */
+        ended = who->may_end && arena_restarts(a, who, &now, e) == 0 && now > lives;
     }
     if (ms)
         *ms = (double)(io_monotonic_ns() - begin) / 1e6;

@@ -198,6 +198,7 @@ struct player {
     const char *role; /* "attacker", "victim" */
     char agent[64], session[48];
     long long last; /* sequence number of the last outbound record seen */
+    bool may_end;   /* what it is ordered may end its sandbox: no record is waited for then */
 };
 
 /* What was so before an attack and must be so after it (standing.c). */
@@ -248,6 +249,8 @@ bool arena_is_native(struct arena *a);
  * nothing of it is left. */
 int arena_extra(struct arena *a, const struct player *like, struct player *who, struct err *e);
 int arena_extra_remove(struct arena *a, struct player *who, struct err *e);
+/* How often the session's sandbox was started again. Returns 0, or -1 with e. */
+int arena_restarts(struct arena *a, const struct player *who, long long *out, struct err *e);
 /* Was the attacker's session restarted since standing_before()? */
 bool arena_restarted(struct arena *a);
 /* Adds the types of the session's events after number `after` to the words in `types`. Returns the newest

@@ -32,7 +32,7 @@ static char *configuration(struct arena *a, struct err *e)
     return text;
 }
 
-static int restarts(struct arena *a, const struct player *who, long long *out, struct err *e)
+int arena_restarts(struct arena *a, const struct player *who, long long *out, struct err *e)
 {
     json_t *answer = NULL;
     char path[128];
@@ -50,7 +50,7 @@ bool arena_restarted(struct arena *a)
     struct err ignored = ERR_INIT;
     long long now;
 
-    return restarts(a, &a->attacker, &now, &ignored) == 0 && now > a->before.restarts[0];
+    return arena_restarts(a, &a->attacker, &now, &ignored) == 0 && now > a->before.restarts[0];
 }
 
 /* `lost`: "", or what it no longer has. */
@@ -116,8 +116,8 @@ int standing_before(struct arena *a, struct err *e)
     s->config = configuration(a, e);
     ignored[0] = 0;
     a->events_after = arena_events(a, a->attacker.session, a->events_after, ignored, sizeof(ignored));
-    if (!s->config || restarts(a, &a->attacker, &s->restarts[0], e) < 0 ||
-        restarts(a, &a->victim, &s->restarts[1], e) < 0 ||
+    if (!s->config || arena_restarts(a, &a->attacker, &s->restarts[0], e) < 0 ||
+        arena_restarts(a, &a->victim, &s->restarts[1], e) < 0 ||
         victim(a, lost, sizeof(lost), &s->visits, &s->signals, e) < 0)
         return -1;
     return *lost ? err_set(e, EIO, "the victim has lost its secrets even before the attack: %s", lost) : 0;
@@ -161,7 +161,8 @@ int standing_after(struct arena *a, struct trial *t, struct err *e)
     check_daemons(a, t);
     a->events_after = arena_events(a, a->attacker.session, a->events_after, t->event, sizeof(t->event));
     config = configuration(a, e);
-    if (!config || restarts(a, &a->attacker, &now[0], e) < 0 || restarts(a, &a->victim, &now[1], e) < 0 ||
+    if (!config || arena_restarts(a, &a->attacker, &now[0], e) < 0 ||
+        arena_restarts(a, &a->victim, &now[1], e) < 0 ||
         victim(a, lost, sizeof(lost), &doors, &signals, e) < 0)
         return -1;
     trial_check(t, !strcmp(config, s->config), "configuration",

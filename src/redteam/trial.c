@@ -138,6 +138,7 @@ int trial_run(struct arena *a, struct trial *t, struct err *e)
 
     if (rc < 0)
         return -1;
+    a->attacker.may_end = t->attack->may_end;
     if (t->attack->arm && t->attack->arm(a, t, &why) < 0) {
         (void)io_format(t->why, sizeof(t->why), "cannot be armed: %.400s", why.text);
     } else if (arena_order(a, &a->attacker, t->attack->id, t->attack->limit_ms, t->params, &t->record, NULL,
@@ -156,6 +157,7 @@ int trial_run(struct arena *a, struct trial *t, struct err *e)
         if (t->attack->judge)
             t->attack->judge(a, t);
     }
+    a->attacker.may_end = false;
     if (t->attack->disarm)
         t->attack->disarm(a, t);
     rc = standing_after(a, t, e);

@@ -153,6 +153,16 @@ static void judge_sweep(struct arena *a, struct trial *t)
     judge_filter(a, t);
 }
 
+/* Where the host's kernel answers, nothing may answer through the 32-bit entry. */
+static void judge_entries(struct arena *a, struct trial *t)
+{
+    long served = attempt_number(&t->record, "served-32-bit", -1);
+
+    trial_check(t, served == 0 || (served > 0 && !arena_is_native(a)), "no-32-bit-entry",
+                "%ld calls are served through the 32-bit entry", served);
+    judge_filter(a, t);
+}
+
 const struct attack kernel_attacks[] = {
     {.id = "kernel.calls",
      .boundary = B1_WALL,
@@ -166,7 +176,7 @@ const struct attack kernel_attacks[] = {
      .title = "the 32-bit and x32 entries",
      .limit_ms = 30000,
      .steps = {"int80", "x32"},
-     .judge = judge_filter},
+     .judge = judge_entries},
     {.id = "kernel.facilities",
      .boundary = B1_WALL,
      .title = "io_uring, bpf, perf, userfaultfd, modules, clocks",

@@ -74,6 +74,8 @@ static void judge_supply(struct arena *a, struct trial *t)
         return;
     }
     attempt_free(&record); /* empty, where the package ended its sandbox here as well */
+    e = (struct err)ERR_INIT;
+    extra.may_end = false; /* looking is harmless */
     (void)io_format(path, sizeof(path), "/v1/sessions/%s/stop", extra.session);
     if (api_need(a->plane->api, "POST", path, NULL, NULL, &e) < 0) {
         trial_check(t, false, "sandbox-ended", "%.200s", e.text);
