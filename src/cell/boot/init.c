@@ -2,6 +2,7 @@
 
 #include <asm/errno.h>
 #include <asm/signal.h>
+#include <linux/fcntl.h>
 
 #include "cell/arch/x86_64/host.h"
 #include "cell/base/lock.h"
@@ -88,7 +89,7 @@ static long find_command(struct exec_request *r, char *found, size_t cap)
 
     if (strchr(command, '/')) {
         text_copy(found, command, cap);
-        return fs_open_exec(FS_CWD, found, 0, &r->file);
+        return fs_open_exec(AT_FDCWD, found, 0, &r->file);
     }
     if (!path)
         path = "/bin:/usr/bin";
@@ -99,7 +100,7 @@ static long find_command(struct exec_request *r, char *found, size_t cap)
         while (path[n] && path[n] != ':')
             n++;
         (void)text_format(found, cap, "%.*s%s%s", (int)n, path, n ? "/" : "", command);
-        rc = fs_open_exec(FS_CWD, found, 0, &r->file);
+        rc = fs_open_exec(AT_FDCWD, found, 0, &r->file);
         if (rc == 0)
             return 0;
         if (rc == -EACCES)

@@ -24,11 +24,14 @@
 #include "cell/ipc/stream.h"
 #include "cell/mem/heap.h"
 #include "cell/mem/mm.h"
+#include "cell/net/net.h"
 #include "cell/proc/dispatch.h"
 #include "cell/proc/exec.h"
 #include "cell/proc/process.h"
 #include "cell/proc/signal.h"
 #include "cell/proc/table.h"
+#include "cell/tty/console.h"
+#include "cell/tty/tty.h"
 
 enum { HWCAP2_FSGSBASE = 2, VVAR_PAGES = 16 /* more than any kernel has had */ };
 
@@ -122,6 +125,7 @@ static void continue_boot(void)
     if (!t->process->mm)
         panic("out of memory at boot");
     mm_clear(t->process->mm);
+    fs_context_init(&t->process->fs);
     init_run();
 }
 
@@ -141,6 +145,9 @@ void cell_boot(unsigned long *stack)
     t = table_init();
     __asm__ volatile("wrgsbase %0" : : "r"(t));
     streams_init();
+    net_init();
+    pty_init();
+    console_tty_init();
     sigframe_init();
     dispatch_init();
     if (fs_init(HEADER) < 0)

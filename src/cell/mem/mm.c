@@ -305,7 +305,7 @@ long mm_map(u64 addr, size_t len, int prot, int flags, struct file *file, u64 of
         at = host_mmap(NULL, len, file ? PROT_NONE : prot & 7, host_flags & ~MAP_FIXED_NOREPLACE, -1, 0);
     if (at < 0)
         return at;
-    if (file && (rc = file->ops->map(file, (u64)at, len, prot & 7, share, offset)) < 0) {
+    if (file && (rc = file_map(file, (u64)at, len, prot & 7, share, offset)) < 0) {
         (void)host_munmap((void *)at, len);
         return rc;
     }
@@ -545,18 +545,20 @@ const struct syscall mem_calls[] = {
 void mm_format_maps(struct process *p, struct text *t)
 {
     struct mm *mm = p->mm;
+    char *path = path_buffer();
 
     for (u32 i = 0; mm && i < mm->count; i++) {
         const struct vma *v = &mm->areas[i];
         text_add(t, "%08lx-%08lx %c%c%c%c %08lx %s %u", v->start, v->end, v->prot & PROT_READ ? 'r' : '-',
                  v->prot & PROT_WRITE ? 'w' : '-', v->prot & PROT_EXEC ? 'x' : '-',
                  v->flags == MAP_SHARED ? 's' : 'p', v->offset, v->file ? "00:01" : "00:00", 0);
-        if (v->file)
-            fs_format_file(v->file, t);
+        if (v->file && v->file->dentry && path && dentry_path(v->file->dentry, path, PATH_MAX_) >= 0)
+            text_add(t, "%20s%s", "", path);
         else if (v->name)
             text_add(t, "%20s%s", "", v->name);
         text_add(t, "\n");
     }
+    path_free(path);
     if (vdso_start)
         text_add(t, "%08lx-%08lx r-xp 00000000 00:00 0                          [vdso]\n", vdso_image,
                  vdso_end);

@@ -10,6 +10,7 @@
 #include "cell/base/lock.h"
 #include "cell/base/panic.h"
 #include "cell/base/text.h"
+#include "cell/ipc/calls.h"
 #include "cell/mem/mm.h"
 #include "cell/proc/calls.h"
 #include "cell/proc/dispatch.h"
@@ -17,8 +18,9 @@
 #include "cell/proc/signal.h"
 
 static const struct syscall *const tables[] = {
-    fs_calls,     mem_calls,   ipc_calls,   net_calls, clone_calls,  exit_calls, wait_calls, exec_calls,
-    signal_calls, futex_calls, timer_calls, id_calls,  system_calls, poll_calls, tty_calls};
+    fs_calls,       mem_calls,    ipc_calls,    net_calls,   clone_calls, exit_calls,  wait_calls,
+    exec_calls,     signal_calls, futex_calls,  timer_calls, event_calls, epoll_calls, timerfd_calls,
+    signalfd_calls, id_calls,     system_calls, poll_calls,  tty_calls};
 
 static struct {
     syscall_fn fn;

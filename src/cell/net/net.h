@@ -1,0 +1,21 @@
+/*
+ * net.h - what the files of net/ share besides sockets themselves.
+ */
+#pragma once
+#include "cell/net/socket.h"
+
+/* Ports of the host that unix sockets with these names and loopback TCP lead to (docs/ports.md): an enum
+ * cell_port, or -1. */
+int port_of_path(const char *path);
+int port_of_tcp(u16 port);
+/* Makes `s` a connection to a port of the host. 0, -EINPROGRESS, or -errno. */
+int port_connect(struct socket *s, int port, bool nonblocking);
+
+/* SIOCGIF...: there is one interface, lo. -ENOTTY for others. */
+long inet_ioctl(struct socket *s, unsigned cmd, unsigned long arg);
+void net_init(void);
+void unix_init(void);
+void inet_init(void);
+
+/* Waits on the accept queue of `listener` for room, then enqueues `client`. */
+int socket_connect_to(struct socket *client, struct socket *listener, bool nonblocking);
