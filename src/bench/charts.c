@@ -1,6 +1,7 @@
 /*
  * Three charts out of the rows, through gnuplot: start.svg, memory.svg (bars) and density.svg (memory over
- * the number of sandboxes, both axes logarithmic).
+ * the number of sandboxes, both axes logarithmic). Memory is the PSS of the sandboxes' processes: a logarithm
+ * needs a figure that is always above zero.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,7 @@ static bool is_point(const json_t *r)
     return json_object_get(r, "sandboxes") && median_of(r) > 0;
 }
 
-/* Total memory of N sandboxes, one line for each contender. */
+/* Total PSS of N sandboxes, one line for each contender. */
 static unsigned curve(FILE *f, const json_t *results)
 {
     const char *names[BENCH_CONTENDERS];
@@ -78,7 +79,8 @@ static unsigned curve(FILE *f, const json_t *results)
         (void)fprintf(f, "EOD\n");
     }
     if (n > 0)
-        (void)fprintf(f, "set output 'density.svg'\nset title 'Host memory of N idle sandboxes'\nset xlabel "
+        (void)fprintf(f, "set output 'density.svg'\nset title 'Memory of N idle sandboxes: their processes "
+                         "(PSS)'\nset xlabel "
                          "'sandboxes'\nset ylabel 'MiB'\n"
                          "set logscale xy\nset key left top\nset grid\nplot ");
     for (unsigned k = 0; k < n; k++)
@@ -101,8 +103,8 @@ bool charts_write(const struct bench *b)
     (void)fprintf(f, "set terminal svg size 800,480 dynamic enhanced background rgb 'white'\n");
     (void)bars(f, b->results, "start", "warm", "Start of one sandbox, start to end of the command",
                "milliseconds", "start.svg");
-    (void)bars(f, b->results, "density", "host memory per sandbox, 10 running",
-               "Host memory of one more idle sandbox", "KiB", "memory.svg");
+    (void)bars(f, b->results, "density", "PSS of its processes, 10 running",
+               "Memory of one more idle sandbox: its processes (PSS)", "KiB", "memory.svg");
     (void)curve(f, b->results);
     if (fclose(f) != 0)
         return false;

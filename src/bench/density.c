@@ -2,7 +2,9 @@
  * What one more idle sandbox costs the host: 1, 10, 100, ... of them are started, each says that it is ready,
  * and the host's memory is compared with what it was before. MemAvailable sees everything: processes, page
  * tables, namespaces, cgroups, helper processes of the wall. The parts are shown as well: PSS of all new
- * processes, the kernel's own memory, and what the kernel charged to the sandbox's cgroup.
+ * processes, the kernel's own memory, and what the kernel charged to the sandbox's cgroup. With few sandboxes
+ * whatever else the host does can outweigh them in MemAvailable, whose difference may even be negative; PSS
+ * counts their processes only, at every point, and is what the charts show.
  */
 #include <errno.h>
 #include <poll.h>
@@ -102,10 +104,15 @@ static void parts(struct bench *b, const char *name, const struct herd *h, const
 {
     long pss, kernel;
     size_t processes;
+    char what[64];
 
     add_parts(before, nbefore, &pss, &kernel, &processes);
+    (void)io_format(what, sizeof(what), "PSS of its processes, %u running", h->n);
+    (void)json_object_set_new(row_figure(b, "density", what, name, "KiB", (double)pss / h->n), "sandboxes",
+                              json_integer(h->n));
+    if (h->n != PARTS_AT)
+        return;
     (void)row_figure(b, "density", "processes of one sandbox", name, "", (double)processes / h->n);
-    (void)row_figure(b, "density", "their memory (PSS), one sandbox", name, "KiB", (double)pss / h->n);
     if (kernel > 0)
         (void)row_figure(b, "density", "kernel memory charged to its cgroup", name, "KiB",
                          (double)kernel / h->n);
@@ -127,7 +134,7 @@ static void measure(struct bench *b, const struct contender *c)
     host_memory(&zero);
     until = io_monotonic_ns() + (b->quick ? 5ULL : 60ULL) * 1000000000U;
     for (unsigned level = 1; ok && level <= b->sandboxes; level *= 10) {
-        while (ok && h.n < level && io_monotonic_ns() < until) {
+        while (ok && h.n < level && (level <= PARTS_AT || io_monotonic_ns() < until)) {
             (void)io_format(text, sizeof(text), "density: %s, %u idle", c->name, h.n + 1);
             bench_progress(text);
             ok = grow(c, b, &h);
@@ -140,14 +147,12 @@ static void measure(struct bench *b, const struct contender *c)
         (void)usleep(SETTLE_US);
         host_memory(&now);
         (void)io_format(what, sizeof(what), "host memory per sandbox, %u running", level);
-        (void)json_object_set_new(
-            row_figure(b, "density", what, c->name, "KiB", (double)(zero.available - now.available) / level),
-            "sandboxes", json_integer(level));
-        if (level == PARTS_AT) {
-            parts(b, c->name, &h, before, nbefore);
+        (void)row_figure(b, "density", what, c->name, "KiB",
+                         (double)(zero.available - now.available) / level);
+        parts(b, c->name, &h, before, nbefore);
+        if (level == PARTS_AT)
             (void)row_figure(b, "density", "kernel memory, host-wide, one sandbox", c->name, "KiB",
                              (double)(now.kernel - zero.kernel) / level);
-        }
     }
     if (!ok)
         row_failed(b, "density", "host memory per sandbox, 1 running", c->name,

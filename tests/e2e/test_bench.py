@@ -68,7 +68,7 @@ def test_charts_are_drawn(ironclaw, tmp_path):
     for chart in ("start.svg", "memory.svg", "density.svg"):
         assert "</svg>" in (tmp_path / "r" / chart).read_text()
     parts = {r["what"]: r["median"] for r in results(tmp_path / "r") if r["contender"] == "ironclaw container" and r["group"] == "density"}
-    assert parts["their memory (PSS), one sandbox"] > 0 and parts["processes of one sandbox"] >= 2
+    assert parts["PSS of its processes, 10 running"] > 0 and parts["processes of one sandbox"] >= 2
 
 
 @pytest.mark.parametrize("script", ["exit 0", "exit 3", "echo something else", "echo up; exit 1"], ids=["silent", "fails", "says-other", "fails-late"])
