@@ -12,7 +12,7 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../lib"))
 from openapi_check import Spec  # noqa: E402
-from plane import Plane, until  # noqa: E402
+from plane import Plane, UnixConnection, until  # noqa: E402
 
 TOOLS = ["shell", "read_file", "request_change"]
 
@@ -237,7 +237,13 @@ def test_every_endpoint_answers_as_its_document_says(plane):
     plane.cli("provider", "set", "openai", "--key-file", f.name)
     spec.seen.add(("PUT", "/v1/providers/{name}"))  # the command line did: the key is sealed there
     call("DELETE", "/v1/providers/openai", expect=204)
+    listed = call("GET", "/v1/events?limit=1000&session=" + session, expect=200)
+    assert "sandbox.launch" in [e["type"] for e in listed["events"]] and listed["last"] >= listed["events"][-1]["seq"]
+    signed = call("POST", "/v1/reports/sign", {"digest": "0" * 64}, 200)
+    assert signed["public_key"] == call("GET", "/v1/audit/key", expect=200)["public_key"]
+    call("POST", "/v1/reports/sign", {"digest": "0" * 64}, 403, token=call("POST", "/v1/tokens", {"name": "r", "scope": "read"}, 201)["token"])
     stream_checked(plane, spec, session)
+    event_stream_checked(plane, spec, listed["last"])
     call("POST", "/v1/sessions/%s/stop" % session, expect=200)
     call("DELETE", "/v1/sessions/" + session, expect=204)
     call("DELETE", "/v1/agents/doc", expect=202)
@@ -247,22 +253,42 @@ def test_every_endpoint_answers_as_its_document_says(plane):
     assert spec.untouched() == []
 
 
-def stream_checked(plane, spec, session):
-    from plane import UnixConnection
-    path = "/v1/sessions/%s/stream" % session
+def events_of_stream(plane, spec, path, act, **headers):
+    """Opens a stream, acts, and gives its events as they come: (name, data), each checked against the document."""
     connection = UnixConnection(os.path.join(plane.state, "api.sock"), 30)
-    connection.request("GET", path, headers={"Authorization": "Bearer " + plane.token})
+    connection.request("GET", path, headers={"Authorization": "Bearer " + plane.token, **headers})
     answer = connection.getresponse()
     assert answer.status == 200 and answer.getheader("content-type").startswith("text/event-stream")
-    plane.send(session, "one two three")
-    event, kinds = None, set()
-    while not {"delta", "message"} <= kinds:
-        line = answer.readline().decode()
-        assert line, "the stream ended early: %s" % kinds
-        if line.startswith("event: "):
-            event = line[7:].strip()
-        elif line.startswith("data: ") and event:
-            spec.check_event("GET", path, event, json.loads(line[6:]))
-            kinds.add(event)
+    act()
+    event = None
+    try:
+        while line := answer.readline().decode():
+            if line.startswith("event: "):
+                event = line[7:].strip()
+            elif line.startswith("data: ") and event:
+                data = json.loads(line[6:])
+                spec.check_event("GET", path, event, data)
+                yield event, data
+        raise AssertionError("the stream ended early")
+    finally:
+        connection.close()
+
+
+def stream_checked(plane, spec, session):
+    missing = {"delta", "message"}
+    for name, _ in events_of_stream(plane, spec, "/v1/sessions/%s/stream" % session, lambda: plane.send(session, "one two three")):
+        missing.discard(name)
+        if not missing:
+            break
     spec.seen.add(("GET", "/v1/sessions/{id}/stream"))
-    connection.close()
+
+
+def event_stream_checked(plane, spec, after):
+    held = []
+
+    def act():
+        held.append(plane.json("PATCH", "/v1/agents/doc", {"instructions": "streamed"}, expect=202)["id"])
+    stream = events_of_stream(plane, spec, "/v1/events", act, **{"Accept": "text/event-stream", "Last-Event-ID": str(after)})
+    seen = next(data for name, data in stream if name == "event" and data["type"] == "policy.held" and data["detail"]["change"] == held[0])
+    assert seen["seq"] > after
+    plane.json("POST", "/v1/changes/%s/reject" % held[0], {}, expect=200)
