@@ -75,8 +75,8 @@ def runs(boxes, tmp_path_factory):
     return get
 
 
-# Minutes under gVisor's ptrace platform: `ironclaw redteam --wall gvisor` runs them as well.
-SLOW_UNDER_GVISOR = {"port.parallel", "port.queue-frames", "kernel.calls", "res.memory", "res.processes", "res.descriptors"}
+# A minute under gVisor's ptrace platform: `ironclaw redteam --wall gvisor` runs it as well.
+SLOW_UNDER_GVISOR = {"port.parallel"}
 
 FULL = [("container", "root"), ("container", "rootless"), ("gvisor", "root")]
 
