@@ -15,7 +15,7 @@ static const char help[] =
     "usage: ironclaw run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
     "Runs one command in a sealed sandbox: no network, no capabilities, read-only root, nothing inherited.\n"
     "\n"
-    "  --wall W            how to isolate: container or gvisor (default container)\n"
+    "  --wall W            how to isolate: container, cell or gvisor (default container)\n"
     "  --image I           root file system by image name (default base)\n"
     "  --rootfs DIR        root file system from a directory instead\n"
     "  --workspace DIR     this directory is /workspace, writable (default: an empty one that ends with the "

@@ -3,10 +3,11 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "walls/cell/cell.h"
 #include "walls/container/container.h"
 #include "walls/gvisor/gvisor.h"
 
-static const struct wall_ops *const walls[] = {&container_wall, &gvisor_wall};
+static const struct wall_ops *const walls[] = {&container_wall, &cell_wall, &gvisor_wall};
 
 static struct wall_config configured;
 

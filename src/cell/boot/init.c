@@ -150,11 +150,12 @@ void init_run(void)
     u64 next;
     int rc;
 
+    /* The filter stands. From here on the state is what the workload makes of it. */
+    atomic_store(&HEADER->state, CELL_RUNNING);
+    stream_ring_doorbell();
     rc = clone_first(workload);
     if (rc < 0)
         panic("cannot start the workload's process: %d", rc);
-    atomic_store(&HEADER->state, CELL_RUNNING);
-    stream_ring_doorbell();
     for (;;) {
         if (SHARED->main_ended)
             end_cell(CELL_EXITED);

@@ -42,7 +42,7 @@ static size_t copy_in(struct cursor *c, u8 *to, size_t n)
     size_t done = 0;
 
     while (done < n) {
-        u8 *from;
+        u8 *from = NULL;
         size_t part = piece_at(c, &from), missing;
         if (part == 0)
             break;
@@ -61,7 +61,7 @@ static size_t copy_out(struct cursor *c, const u8 *from, size_t n)
     size_t done = 0;
 
     while (done < n) {
-        u8 *to;
+        u8 *to = NULL;
         size_t part = piece_at(c, &to), missing;
         if (part == 0)
             break;
@@ -202,7 +202,7 @@ static long send_piece(struct socket *to, struct transfer *t, struct cursor *c, 
 
 static long send_to_host(struct socket *s, struct transfer *t, struct cursor *c, size_t n)
 {
-    u8 *from;
+    u8 *from = NULL;
     size_t part = piece_at(c, &from);
     long rc;
 
@@ -270,7 +270,7 @@ static long receive_from_host(struct socket *s, struct transfer *t)
     long rc = 0;
 
     while (done < t->length) {
-        u8 *to;
+        u8 *to = NULL;
         size_t part = piece_at(&c, &to);
         if (part == 0)
             break;

@@ -22,107 +22,13 @@
 #include "base/io.h"
 #include "base/weaken.h"
 #include "walls/container/container.h"
+#include "walls/envelope.h"
 #include "walls/handover.h"
 
 enum {
     CONTROL_FD = 3, /* where ironclaw-init expects it */
     INIT_FD = 4,    /* the init binary, while it is executed */
-    CAP_SYS_ADMIN_BIT = 21,
-    NOFILE_SOFT = 1024,
-    NOFILE_HARD = 65536,
 };
-
-/* Maps host uid/gid `uid` to SANDBOX_UID through /proc/self of the host's /proc, opened before it went out of
- * sight. */
-static int map_ids(int proc_self, uint32_t uid, uint32_t gid, struct err *e)
-{
-    char line[64];
-    int rc;
-
-    /* A changed uid, or a caller that hides its memory, made /proc/self belong to root. Nothing else runs in
-     * this pid namespace yet, and init hides itself again. */
-    if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
-        return err_sys(e, errno, "cannot become dumpable for the uid map");
-    rc = io_write_knob(proc_self, "setgroups", "deny"); /* before gid_map: user_namespaces(7) */
-    if (rc == 0) {
-        (void)io_format(line, sizeof(line), "%d %u 1\n", SANDBOX_UID, uid);
-        rc = io_write_knob(proc_self, "uid_map", line);
-    }
-    if (rc == 0) {
-        (void)io_format(line, sizeof(line), "%d %u 1\n", SANDBOX_UID, gid);
-        rc = io_write_knob(proc_self, "gid_map", line);
-    }
-    return rc < 0 ? err_sys(e, -rc, "cannot map uid %u into the user namespace", uid) : 0;
-}
-
-/*
- * Root: become the sandbox's host uid, keeping CAP_SYS_ADMIN just long enough to create the user namespace (a
- * host that restricts unprivileged user namespaces must not refuse us), then map that one uid.
- */
-static int enter_user_namespace(uint32_t uid, int proc_self, struct err *e)
-{
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
-        setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-        return err_sys(e, errno, "cannot become uid %u", uid);
-    if (caps_limit(1ULL << CAP_SYS_ADMIN_BIT, e) < 0)
-        return -1;
-    if (weakened("user-namespace"))
-        return 0;
-    if (unshare(CLONE_NEWUSER) < 0)
-        return err_sys(e, errno, "cannot create the user namespace");
-    return map_ids(proc_self, uid, uid, e);
-}
-
-#ifdef IRONCLAW_WEAKENED
-/* What a wall without this protection would be: every capability of the user namespace, also after exec. */
-static int caps_keep_all(struct err *e)
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
-
-    if (syscall(SYS_capget, &head, data) < 0)
-        return err_sys(e, errno, "cannot read the capabilities");
-    for (int i = 0; i < 2; i++)
-        data[i].inheritable = data[i].effective = data[i].permitted;
-    if (syscall(SYS_capset, &head, data) < 0)
-        return err_sys(e, errno, "cannot keep the capabilities");
-    for (int cap = 0; cap < 64; cap++)
-        (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
-    return 0;
-}
-#else
-#define caps_keep_all(e) (-1)
-#endif
-
-static int set_rlimit(int what, const char *name, rlim_t soft, rlim_t hard, struct err *e)
-{
-    struct rlimit old, new;
-
-    if (getrlimit(what, &old) < 0)
-        return err_sys(e, errno, "cannot read RLIMIT_%s", name);
-    new.rlim_max = hard < old.rlim_max ? hard : old.rlim_max; /* never raises what the caller was given */
-    new.rlim_cur = soft < new.rlim_max ? soft : new.rlim_max;
-    return setrlimit(what, &new) < 0 ? err_sys(e, errno, "cannot set RLIMIT_%s", name) : 0;
-}
-
-static int set_rlimits(const struct sandbox_spec *spec, struct err *e)
-{
-    /* A little above the cgroup's limit: that one comes first, and counts what it refused. */
-    rlim_t processes = spec->limits.pids ? (rlim_t)spec->limits.pids + 16 : 4096;
-
-    if (set_rlimit(RLIMIT_CORE, "CORE", 0, 0, e) < 0 ||
-        set_rlimit(RLIMIT_NOFILE, "NOFILE", NOFILE_SOFT, NOFILE_HARD, e) < 0 ||
-        set_rlimit(RLIMIT_MEMLOCK, "MEMLOCK", 64 << 10, 64 << 10, e) < 0 ||
-        set_rlimit(RLIMIT_MSGQUEUE, "MSGQUEUE", 819200, 819200, e) < 0 ||
-        set_rlimit(RLIMIT_SIGPENDING, "SIGPENDING", 1024, 1024, e) < 0 ||
-        set_rlimit(RLIMIT_RTPRIO, "RTPRIO", 0, 0, e) < 0 || set_rlimit(RLIMIT_NICE, "NICE", 0, 0, e) < 0)
-        return -1;
-    /* As root the uid is the sandbox's own, so the limit counts the sandbox; rootless it would count all of
-     * the user's processes on the host and break it at once: there the pids cgroup alone limits. */
-    return spec->uid && geteuid() != 0 && !weakened("pids-limit")
-               ? set_rlimit(RLIMIT_NPROC, "NPROC", processes, processes, e)
-               : 0;
-}
 
 /* Descriptors 0-2 as asked, 3 the control socket, 4 init; nothing else survives. */
 static int arrange_descriptors(const struct sandbox_spec *spec, int control, int init, int slave,
@@ -144,15 +50,6 @@ static int arrange_descriptors(const struct sandbox_spec *spec, int control, int
     (void)TAKE_FD(null); /* closed with the rest */
     if (syscall(SYS_close_range, 5U, ~0U, 0U) < 0)
         return err_sys(e, errno, "cannot close inherited descriptors");
-    return 0;
-}
-
-static int seal_root(struct err *e)
-{
-    struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
-
-    if (syscall(SYS_mount_setattr, AT_FDCWD, "/", 0, &ro, sizeof(ro)) < 0)
-        return err_sys(e, errno, "cannot make the root read-only");
     return 0;
 }
 
@@ -189,7 +86,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
         return err_sys(e, errno, "cannot open %s", init < 0 ? spec->init : "/proc/self");
     if (handover_check_stdio(spec, e) < 0)
         return -1;
-    if (rootless && map_ids(proc_self, geteuid(), getegid(), e) < 0)
+    if (rootless && envelope_map_ids(proc_self, geteuid(), getegid(), e) < 0)
         return -1;
     if (rootless && make_read_only(&init, spec->init, e) < 0)
         return -1;
@@ -209,37 +106,17 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
             return -1;
         handover_send(control, CONTROL_PORTS, "", ports, SANDBOX_PORTS);
     }
-    if (!weakened("read-only-mounts") && seal_root(e) < 0)
+    if (!weakened("read-only-mounts") && envelope_seal_root(e) < 0)
         return -1;
-    if (!rootless && enter_user_namespace(spec->uid, proc_self, e) < 0)
-        return -1;
-    /* Only now: a new user namespace starts with a full bounding set (user_namespaces(7)). */
-    // NOLINTNEXTLINE(misc-redundant-expression): the switches are constants outside of the weakened build
-    if (!weakened("bounding-set") && !weakened("capabilities") && !weakened("user-namespace") &&
-        caps_drop_bounding(0, e) < 0)
-        return -1;
-    if (set_rlimits(spec, e) < 0)
+    if (envelope_become(spec, proc_self, rootless, e) < 0)
         return -1;
     if (spec->terminal && handover_terminal(control, &slave, e) < 0)
         return -1;
-    if (weakened("capabilities") ? caps_keep_all(e) < 0 : caps_limit(0, e) < 0)
+    if (envelope_give_up(e) < 0)
         return -1;
-    if ((!weakened("no-new-privs") && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) ||
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-        return err_sys(e, errno, "cannot set no_new_privs");
     if (chdir("/workspace") < 0)
         return err_sys(e, errno, "cannot enter /workspace (does its owner match the sandbox?)");
     return arrange_descriptors(spec, control, init, slave, e);
-}
-
-static void reset_signals(void)
-{
-    sigset_t none;
-
-    for (int sig = 1; sig < NSIG; sig++)
-        (void)signal(sig, SIG_DFL);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /* What init is to know: terminal or not, where else the workload may write, the command. Freed by exec. */
@@ -269,9 +146,7 @@ void container_child(const struct sandbox_spec *spec, const struct cgroup *cgrou
     struct err e = ERR_INIT;
     char **argv, count[16];
 
-    reset_signals();
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    (void)umask(022);
+    envelope_begin();
     argv = init_arguments(spec, count, sizeof(count));
     if (build(spec, cgroup, control, rootless, &e) == 0) {
         (void)syscall(SYS_execveat, INIT_FD, "", argv, weaken_environment(spec->envp), AT_EMPTY_PATH);

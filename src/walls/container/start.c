@@ -15,103 +15,12 @@
 #include "base/landlock.h"
 #include "base/weaken.h"
 #include "walls/container/container.h"
+#include "walls/envelope.h"
 #include "walls/handover.h"
-
-#define CAP_BIT(n) (1ULL << (n))
-/* CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT, SYS_ADMIN: what building a sandbox as
- * root takes. */
-#define ROOT_CAPS                                                                                            \
-    (CAP_BIT(0) | CAP_BIT(1) | CAP_BIT(6) | CAP_BIT(7) | CAP_BIT(8) | CAP_BIT(12) | CAP_BIT(18) | CAP_BIT(21))
-
-static bool is_rootless(void)
-{
-    return geteuid() != 0 || !caps_have(ROOT_CAPS);
-}
-
-static bool read_flag(const char *path, char *value)
-{
-    CLEANUP_FREE char *text = NULL;
-
-    if (io_read_file(AT_FDCWD, path, 64, &text, NULL, NULL) < 0)
-        return false;
-    *value = text[0];
-    return true;
-}
-
-static bool probe(struct err *e)
-{
-    char v;
-    CLEANUP_FREE char *max = NULL;
-
-    if (io_read_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", 64, &max, NULL, NULL) < 0 ||
-        max[0] == '0') {
-        (void)err_set(e, EOPNOTSUPP,
-                      "user namespaces are disabled (sysctl -w user.max_user_namespaces=65536)");
-        return false;
-    }
-    if (is_rootless()) {
-        if (read_flag("/proc/sys/kernel/unprivileged_userns_clone", &v) && v == '0') {
-            (void)err_set(e, EPERM,
-                          "unprivileged user namespaces are disabled (as root: sysctl -w "
-                          "kernel.unprivileged_userns_clone=1)");
-            return false;
-        }
-        if (read_flag("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", &v) && v == '1') {
-            CLEANUP_FREE char *label = NULL;
-            /* A profile that grants userns shows as our label; "unconfined" means that none is loaded for
-             * this binary. */
-            if (io_read_file(AT_FDCWD, "/proc/self/attr/current", 256, &label, NULL, NULL) < 0 ||
-                !strncmp(label, "unconfined\n", 11) || !strcmp(label, "unconfined")) {
-                (void)err_set(e, EPERM,
-                              "AppArmor restricts unprivileged user namespaces (as root: ironclaw doctor "
-                              "--install-apparmor-profile)");
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-static void shortfall(char *text, size_t cap)
-{
-    struct cgroup_host h;
-    const char *uid = is_rootless() ? "the sandbox runs under your own uid" : "";
-
-    cgroup_probe(&h);
-    if (h.memory && h.cpu && h.pids)
-        (void)io_format(text, cap, "%s%s", *uid ? "rootless: " : "", uid);
-    else
-        (void)io_format(text, cap, "%s%s%sno %s%s%slimit: %s", *uid ? "rootless: " : "", uid,
-                        *uid ? "; " : "", h.memory ? "" : "memory ", h.cpu ? "" : "cpu ",
-                        h.pids ? "" : "pids ", h.why);
-    if (landlock_abi() == 0) {
-        size_t used = strlen(text);
-        (void)io_format(text + used, cap - used, "%sno Landlock in this kernel", used ? "; " : "");
-    }
-}
-
-/* Does our user namespace have this uid? Only asked when something failed: the initial one has them all. */
-static bool is_mapped(uint32_t uid)
-{
-    CLEANUP_FREE char *map = NULL;
-    char *save = NULL;
-
-    if (io_read_file(AT_FDCWD, "/proc/self/uid_map", 1 << 14, &map, NULL, NULL) < 0)
-        return true;
-    for (char *line = strtok_r(map, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        char *rest;
-        unsigned long long first = strtoull(line, &rest, 10), count;
-        (void)strtoull(rest, &rest, 10);
-        count = strtoull(rest, NULL, 10);
-        if (uid >= first && uid - first < count)
-            return true;
-    }
-    return false;
-}
 
 static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
 {
-    bool rootless = is_rootless();
+    bool rootless = envelope_is_rootless();
     CLEANUP_CLOSE int child_control = -1;
     int pair[2];
 
@@ -146,7 +55,7 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
     (void)close(TAKE_FD(child_control));
     if (handover_await(s, -1, e) < 0) {
         handover_destroy(s, NULL);
-        if (!rootless && !is_mapped(spec->uid))
+        if (!rootless && !envelope_is_mapped(spec->uid))
             (void)err_set(e, EPERM,
                           "an outer container or sandbox maps no uid %u, which the sandbox is to run under "
                           "(give the outer one a range of uids, or start as an ordinary user)",
@@ -159,8 +68,8 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
 const struct wall_ops container_wall = {
     .name = "container",
     .strength = 10,
-    .probe = probe,
-    .shortfall = shortfall,
+    .probe = envelope_probe,
+    .shortfall = envelope_shortfall,
     .start = start,
     .signal = handover_signal,
     .stats = handover_stats,

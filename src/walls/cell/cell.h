@@ -1,0 +1,25 @@
+/*
+ * cell.h - the cell wall (docs/cell.md): a kernel in userspace behind a narrow system call filter.
+ *
+ *   start.c   (host)    image, cgroup, clone3 into new namespaces
+ *   setup.c   (child)   the envelope around an empty root; the three descriptors; executes the warden
+ *   warden/   (pid 1)   seals itself, starts the cell, carries its streams
+ *   cell/     (beside)  the kernel; nothing on the host side trusts it
+ */
+#pragma once
+#include "walls/wall.h"
+
+extern const struct wall_ops cell_wall;
+
+enum { CELL_BINARIES = 2 };
+
+/* Runs in the cloned child, never returns: on failure the sentence goes to `control` and the child exits 125.
+ * `image`: the EROFS file. `binaries`: warden and kernel, open for execution. */
+void cell_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, int image,
+                const int binaries[CELL_BINARIES], bool rootless) __attribute__((noreturn));
+
+/*
+ * The EROFS image of a root file system, opened read-only, or -1. For <state>/images/NAME/rootfs it is made
+ * once and kept beside it; for any other directory it is made anew, without a name.
+ */
+int cell_image_open(const char *rootfs, struct err *e);

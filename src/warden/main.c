@@ -1,0 +1,287 @@
+/*
+ * ironclaw-warden: pid 1 of a cell's pid namespace, and the host's side of its memory file. It starts the
+ * cell, seals itself, carries bytes, passes signals on, and ends with the workload's status; its end takes
+ * the cell with it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/landlock.h"
+#include "base/weaken.h"
+#include "walls/handover.h"
+#include "warden/relay.h"
+#include "warden/seal.h"
+#include "warden/warden.h"
+
+extern char **environ;
+
+enum { CANNOT = 125, DEAD_PID = -1 };
+
+static void report(char kind, const char *text)
+{
+    char message[ERR_TEXT_MAX + 1];
+    size_t len = strnlen(text, ERR_TEXT_MAX - 1);
+
+    message[0] = kind;
+    memcpy(message + 1, text, len);
+    (void)send(WARDEN_FD_CONTROL, message, len + 1, MSG_NOSIGNAL);
+}
+
+static uint64_t now_ns(int clock)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(clock, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+/* Strings one after the other. -1: they do not fit. */
+static long put_strings(uint8_t *at, size_t cap, char *const *strings, uint32_t *count)
+{
+    size_t used = 0;
+
+    *count = 0;
+    for (; *strings; strings++) {
+        size_t n = strlen(*strings) + 1;
+        if (n > cap - used)
+            return -1;
+        memcpy(at + used, *strings, n);
+        used += n;
+        ++*count;
+    }
+    return (long)used;
+}
+
+static int fill_header(uint8_t *base, size_t size, char **argv, struct err *e)
+{
+    struct cell_header *h = (struct cell_header *)(void *)(base + CELL_OFF_HEADER);
+    uint8_t *boot = base + CELL_OFF_BOOT;
+    struct stat image;
+    long words, env;
+
+    if (fstat(WARDEN_FD_IMAGE, &image) < 0)
+        return err_sys(e, errno, "cannot examine the image");
+    words = put_strings(boot, CELL_BOOT_SIZE, argv + 5, &h->argc);
+    env = words < 0 ? -1 : put_strings(boot + words, CELL_BOOT_SIZE - (size_t)words, environ, &h->envc);
+    if (env < 0)
+        return err_set(e, E2BIG, "the command and its environment are longer than 2 MiB");
+    h->magic = CELL_MAGIC;
+    h->abi = CELL_ABI;
+    h->memory_size = size;
+    h->image_size = (uint64_t)image.st_size;
+    h->flags =
+        (strchr(argv[1], 't') ? CELL_BOOT_TERMINAL : 0U) | (strchr(argv[1], 'p') ? CELL_BOOT_PORTS : 0U);
+    h->boot_length = (uint32_t)(words + env);
+    h->pids = (uint32_t)strtoul(argv[2], NULL, 10);
+    h->cpus = (uint32_t)strtoul(argv[3], NULL, 10);
+    h->memory_limit = strtoull(argv[4], NULL, 10);
+    (void)snprintf(h->hostname, sizeof(h->hostname), "sandbox");
+    h->boot_realtime_ns = now_ns(CLOCK_REALTIME);
+    h->boot_monotonic_ns = now_ns(CLOCK_MONOTONIC);
+    return 0;
+}
+
+/* Descriptors 3, 4, 5 and nothing else; no environment. */
+static void become_cell(void)
+{
+    char *argv[] = {(char *)(uintptr_t) "ironclaw-cell", NULL}, *envp[] = {NULL};
+    sigset_t none;
+
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (dup2(WARDEN_FD_KERNEL, 16) < 0 || dup2(WARDEN_FD_DOORBELL, 17) < 0 ||
+        dup2(WARDEN_FD_MEMORY, 18) < 0 || dup2(WARDEN_FD_IMAGE, CELL_FD_IMAGE) < 0 ||
+        dup2(18, CELL_FD_MEMORY) < 0 || dup2(17, CELL_FD_DOORBELL) < 0 || fcntl(16, F_SETFD, FD_CLOEXEC) < 0)
+        _exit(120);
+    for (int fd = 0; fd < CELL_FD_IMAGE; fd++)
+        (void)close(fd);
+    for (int fd = CELL_FD_DOORBELL + 1; fd < 32; fd++)
+        if (fd != 16)
+            (void)close(fd);
+    if (landlock_restrict(NULL, 0, false, true, NULL) < 0)
+        _exit(119);
+    (void)syscall(SYS_execveat, 16, "", argv, envp, AT_EMPTY_PATH);
+    _exit(120);
+}
+
+static void copy_window_size(struct cell_header *h)
+{
+    struct winsize w;
+
+    if (ioctl(0, TIOCGWINSZ, &w) == 0)
+        atomic_store(&h->winsize, (uint32_t)w.ws_row << 16 | w.ws_col);
+}
+
+/* Lines, echo and signals are made in the cell. */
+static int take_terminal(struct err *e)
+{
+    struct termios t;
+
+    if (setsid() < 0 && errno != EPERM)
+        return err_sys(e, errno, "cannot start a session for the terminal");
+    if (ioctl(0, TIOCSCTTY, 0) < 0 || tcgetattr(0, &t) < 0)
+        return err_sys(e, errno, "cannot take the terminal");
+    cfmakeraw(&t);
+    return tcsetattr(0, TCSANOW, &t) < 0 ? err_sys(e, errno, "cannot set up the terminal") : 0;
+}
+
+static void wake_irq(const struct cell_memory *m)
+{
+    (void)syscall(SYS_futex, irq_wake_word(m), FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* Signals from the host only: the sender's pid shows as 0 here. What comes from inside is none of pid 1's
+ * business. */
+static void take_signal(struct relay *r, const struct signalfd_siginfo *info, bool terminal)
+{
+    struct cell_header *h = cell_header(&r->memory);
+
+    if (terminal && info->ssi_signo == SIGWINCH) {
+        copy_window_size(h);
+    } else if (info->ssi_code == SI_USER && info->ssi_pid == 0) {
+        atomic_fetch_or(&h->signals, 1ULL << (info->ssi_signo - 1));
+    } else {
+        return;
+    }
+    wake_irq(&r->memory);
+}
+
+/* How the cell's first process ended without having said why. */
+static void describe_death(int status, char *out, size_t cap)
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        (void)snprintf(out, cap, "the cell was killed by its system call filter");
+    else if (WIFSIGNALED(status))
+        (void)snprintf(out, cap, "the cell's kernel was killed by signal %d", WTERMSIG(status));
+    else
+        (void)snprintf(out, cap, "the cell's kernel did not start (status %d)", WEXITSTATUS(status));
+}
+
+/* Returns the exit status once the cell has ended. */
+static int supervise(struct relay *r, pid_t cell, int signals, bool terminal)
+{
+    enum { SIGNALS, CONTROL, DOORBELL, RELAY };
+    static struct pollfd fds[RELAY + RELAY_POLL];
+    struct cell_header *h = cell_header(&r->memory);
+    struct signalfd_siginfo info;
+    char text[ERR_TEXT_MAX];
+    bool ready = false;
+    int status = 0;
+
+    for (;;) {
+        uint32_t state;
+        unsigned n = relay_prepare(r, fds + RELAY);
+        bool idle;
+        uint64_t count;
+        fds[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
+        fds[CONTROL] = (struct pollfd){.fd = WARDEN_FD_CONTROL};
+        fds[DOORBELL] = (struct pollfd){.fd = WARDEN_FD_DOORBELL, .events = POLLIN};
+        atomic_store(&h->doorbell_armed, 1);
+        state = atomic_load(&h->state);
+        idle = !streams_any_dirty(&r->memory) && state < CELL_EXITED && (ready || state == CELL_BOOTING) &&
+               cell > 0;
+        if (poll(fds, RELAY + n, idle ? -1 : 0) < 0 && errno != EINTR)
+            return CANNOT;
+        if (fds[CONTROL].revents & (POLLHUP | POLLERR))
+            return 128 + SIGKILL; /* the host side is gone: so are we */
+        if (fds[DOORBELL].revents & POLLIN)
+            (void)!read(WARDEN_FD_DOORBELL, &count, sizeof(count));
+        relay_serve(r, fds + RELAY);
+        if ((fds[SIGNALS].revents & POLLIN) && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+            if (info.ssi_signo != SIGCHLD)
+                take_signal(r, &info, terminal);
+            else if (waitpid(cell, &status, WNOHANG) == cell)
+                cell = DEAD_PID;
+        }
+        state = atomic_load(&h->state);
+        if (!ready && state >= CELL_RUNNING && state <= CELL_NOEXEC && state != CELL_PANICKED) {
+            ready = true;
+            report(CONTROL_READY, "");
+        }
+        if (state == CELL_EXITED || state == CELL_NOEXEC) {
+            uint32_t word = atomic_load(&h->status);
+            relay_serve(r, fds + RELAY + n); /* nothing polled: what is dirty */
+            relay_flush(r);
+            if (state == CELL_NOEXEC) {
+                cell_message(&r->memory, text, sizeof(text));
+                report(CONTROL_ERROR, text);
+            }
+            return word & 0x7f ? (int)(128 + (word & 0x7f)) : (int)(word >> 8 & 0xff);
+        }
+        if (state == CELL_PANICKED || cell == DEAD_PID) {
+            relay_flush(r);
+            if (state == CELL_PANICKED) {
+                (void)snprintf(text, sizeof(text), "kernel panic in the cell: ");
+                cell_message(&r->memory, text + strlen(text), sizeof(text) - strlen(text));
+            } else {
+                describe_death(status, text, sizeof(text));
+            }
+            report(CONTROL_ERROR, text);
+            return cell == DEAD_PID && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 128 + SIGKILL
+                                                                                          : CANNOT;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct relay relay;
+    struct err e = ERR_INIT;
+    struct stat memory;
+    sigset_t all;
+    bool terminal = argc > 1 && strchr(argv[1], 't');
+    uint8_t *base;
+    pid_t pid;
+    int signals;
+
+    if (argc < 6 || getpid() != 1 || fstat(WARDEN_FD_MEMORY, &memory) < 0) {
+        (void)!write(2, "ironclaw-warden is started by the cell wall, not by hand\n", 57);
+        return CANNOT;
+    }
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    base = mmap(NULL, (size_t)memory.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, WARDEN_FD_MEMORY, 0);
+    signals = signalfd(-1, &all, SFD_CLOEXEC);
+    if (base == MAP_FAILED || signals < 0) {
+        (void)err_sys(&e, errno, "the warden cannot map the cell's memory");
+    } else if ((!terminal || take_terminal(&e) == 0) &&
+               fill_header(base, (size_t)memory.st_size, argv, &e) == 0) {
+        relay_init(&relay, base, strchr(argv[1], 'p') != NULL, 0, 1, terminal ? -1 : 2);
+        if (terminal)
+            copy_window_size(cell_header(&relay.memory));
+        pid = fork();
+        if (pid == 0)
+            become_cell();
+        (void)close(WARDEN_FD_IMAGE);
+        (void)close(WARDEN_FD_MEMORY);
+        (void)close(WARDEN_FD_KERNEL);
+        if (pid < 0)
+            (void)err_sys(&e, errno, "the warden cannot start the cell");
+        else if (warden_seal(&e) == 0)
+            return supervise(&relay, pid, signals, terminal);
+    }
+    report(CONTROL_ERROR, e.text);
+    return CANNOT;
+}

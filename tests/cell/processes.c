@@ -1,0 +1,184 @@
+/* fork, vfork, wait family, exit codes, process groups and sessions, posix_spawn, exec errors. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "show.h"
+
+extern char **environ;
+
+static void show_status(const char *what, int status)
+{
+    if (WIFEXITED(status))
+        printf("%s: exited %d\n", what, WEXITSTATUS(status));
+    else if (WIFSIGNALED(status))
+        printf("%s: killed %d\n", what, WTERMSIG(status));
+    else if (WIFSTOPPED(status))
+        printf("%s: stopped %d\n", what, WSTOPSIG(status));
+    else if (WIFCONTINUED(status))
+        printf("%s: continued\n", what);
+    else
+        printf("%s: status %x\n", what, status);
+    fflush(stdout);
+}
+
+static void test_wait(void)
+{
+    int status = 0;
+    siginfo_t info;
+    pid_t pid;
+
+    show("wait without children", wait(NULL));
+    for (int code = 0; code < 3; code++) {
+        if (fork() == 0)
+            _exit(code * 127);
+        (void)wait(&status);
+        show_status("child", status);
+    }
+    pid = fork();
+    if (pid == 0) {
+        (void)kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    show("waitpid is it", waitpid(pid, &status, 0) == pid);
+    show_status("killed child", status);
+    pid = fork();
+    if (pid == 0) {
+        (void)raise(SIGSTOP);
+        _exit(5);
+    }
+    (void)waitpid(pid, &status, WUNTRACED);
+    show_status("stopping child", status);
+    show("nothing else yet", waitpid(pid, &status, WNOHANG));
+    (void)kill(pid, SIGCONT);
+    (void)waitpid(pid, &status, WCONTINUED);
+    show_status("continued child", status);
+    memset(&info, 0, sizeof(info));
+    show("waitid keeps it", waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
+    printf("code %d status %d is it %d\n", info.si_code, info.si_status, info.si_pid == pid);
+    (void)waitpid(pid, &status, 0);
+    show_status("and then", status);
+    show("gone", waitpid(pid, &status, 0));
+    show("bad options", waitpid(-1, &status, 0x40000));
+    show("waitid bad", waitid(P_ALL, 0, &info, 0));
+}
+
+static void test_groups(void)
+{
+    int status;
+    pid_t pid, leader;
+
+    leader = fork();
+    if (leader == 0) {
+        show("setpgid self", setpgid(0, 0));
+        show("own group", getpgrp() == getpid());
+        show("setsid of a leader", setsid());
+        pid = fork();
+        if (pid == 0) {
+            show_ok("setsid", setsid());
+            show("session is us", getsid(0) == getpid());
+            show("setpgid of a session leader", setpgid(0, 0));
+            _exit(0);
+        }
+        (void)waitpid(pid, NULL, 0);
+        show("setpgid to nobody", setpgid(0, 999999));
+        show("setpgid negative", setpgid(0, -4));
+        _exit(0);
+    }
+    (void)waitpid(leader, NULL, 0);
+    show("getpgid of nobody", getpgid(999999));
+    pid = fork();
+    if (pid == 0) {
+        (void)setpgid(0, 0);
+        for (;;)
+            (void)pause();
+    }
+    (void)setpgid(pid, pid);
+    show("kill a group", killpg(pid, SIGTERM));
+    (void)waitpid(pid, &status, 0);
+    show_status("member", status);
+    show("kill no group", killpg(pid, SIGTERM));
+    show("kill nobody", kill(999999, 0));
+    show("kill badly", kill(getpid(), 99));
+}
+
+static void test_exec(void)
+{
+    char *argv[] = {(char *)"x", NULL};
+    int status;
+    pid_t pid = 0;
+
+    show("exec of nothing", execv("/nonexistent/x", argv));
+    show("exec of a directory", execv("/", argv));
+    show("exec of what is no program", execv("/etc/passwd", argv));
+    show("spawn of nothing", posix_spawn(&pid, "/nonexistent/x", NULL, NULL, argv, environ));
+    if (vfork() == 0)
+        _exit(9);
+    (void)wait(&status);
+    show_status("vfork", status);
+    if (fork() == 0) {
+        char *again[] = {(char *)"processes", (char *)"child", (char *)"two words", NULL};
+        char *env[] = {(char *)"ONLY=this", NULL};
+        (void)execve("/proc/self/exe", again, env);
+        _exit(1);
+    }
+    (void)wait(&status);
+    show_status("executed", status);
+}
+
+static void test_orphans(void)
+{
+    int fds[2], status;
+    char c;
+
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (pipe(fds) < 0)
+        return;
+    if (fork() == 0) {
+        if (fork() == 0) {
+            (void)read(fds[0], &c, 1); /* until the parent is gone */
+            _exit(3);
+        }
+        _exit(2);
+    }
+    (void)wait(&status);
+    show_status("parent", status);
+    (void)write(fds[1], "x", 1);
+    (void)wait(&status);
+    show_status("orphan", status);
+}
+
+static void test_limits(void)
+{
+    struct rlimit l;
+
+    show("getrlimit", getrlimit(RLIMIT_NOFILE, &l));
+    l.rlim_cur = 20;
+    show("setrlimit", setrlimit(RLIMIT_NOFILE, &l));
+    show("dup above", fcntl(0, F_DUPFD, 25));
+    l.rlim_cur = l.rlim_max + 1;
+    show("above the hard one", setrlimit(RLIMIT_NOFILE, &l));
+    show("no such limit", getrlimit((__rlimit_resource_t)77, &l));
+    show("nice down", setpriority(PRIO_PROCESS, 0, -5));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) {
+        printf("child %s %s %s\n", argv[0], argv[2], getenv("ONLY"));
+        return 44;
+    }
+    test_wait();
+    test_groups();
+    test_exec();
+    test_orphans();
+    test_limits();
+    show("new user namespace", unshare(CLONE_NEWUSER));
+    return 0;
+}

@@ -1,0 +1,242 @@
+/* Unix sockets with descriptors and credentials, loopback TCP and UDP, errors, options. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "show.h"
+
+static int events_of(int fd, short events)
+{
+    struct pollfd p = {fd, events, 0};
+
+    return poll(&p, 1, 0) < 0 ? -1 : p.revents;
+}
+
+static void test_pairs(void)
+{
+    char buf[64];
+    int s[2], kinds[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    for (int i = 0; i < 3; i++) {
+        show("socketpair", socketpair(AF_UNIX, kinds[i] | SOCK_NONBLOCK, 0, s));
+        show("empty", recv(s[0], buf, 10, 0));
+        show("send", send(s[1], "one", 3, 0));
+        show("send", send(s[1], "two", 3, 0));
+        show("peek", recv(s[0], buf, 2, MSG_PEEK));
+        show("recv", recv(s[0], buf, 64, 0));
+        show("recv", recv(s[0], buf, 64, 0));
+        show("send", send(s[1], "longer", 6, 0));
+        show("truncated", recv(s[0], buf, 3, MSG_TRUNC));
+        show("poll", events_of(s[0], POLLIN | POLLOUT | POLLRDHUP));
+        show("shutdown", shutdown(s[1], SHUT_WR));
+        show("poll", events_of(s[0], POLLIN | POLLRDHUP) & POLLIN);
+        show("send after shutdown", send(s[1], "x", 1, 0));
+        (void)close(s[1]);
+        show("send to nobody", send(s[0], "x", 1, 0));
+    }
+    show("bad family", socket(77, SOCK_STREAM, 0));
+    show("bad type", socket(AF_UNIX, 9, 0));
+    show("raw", socket(AF_INET, SOCK_RAW, 1));
+    show("pair of inet", socketpair(AF_INET, SOCK_STREAM, 0, s));
+}
+
+static void test_names(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "/tmp/named"}, got;
+    socklen_t n = sizeof(got);
+    char buf[16];
+    int l = socket(AF_UNIX, SOCK_STREAM, 0), c = socket(AF_UNIX, SOCK_STREAM, 0), s, d;
+
+    (void)unlink(a.sun_path);
+    show("connect to nothing", connect(c, (struct sockaddr *)&a, sizeof(a)));
+    show("bind", bind(l, (struct sockaddr *)&a, sizeof(a)));
+    show("bind again", bind(l, (struct sockaddr *)&a, sizeof(a)));
+    show("bind other", bind(c, (struct sockaddr *)&a, sizeof(a)));
+    show("not listening", connect(c, (struct sockaddr *)&a, sizeof(a)));
+    show("accept before listen", accept(l, NULL, NULL));
+    show("listen", listen(l, 3));
+    show("connect", connect(c, (struct sockaddr *)&a, sizeof(a)));
+    show("connect again", connect(c, (struct sockaddr *)&a, sizeof(a)));
+    show("poll accept", events_of(l, POLLIN));
+    show_ok("accept", s = accept4(l, (struct sockaddr *)&got, &n, SOCK_CLOEXEC));
+    printf("from family %d length %d\n", got.sun_family, (int)n);
+    n = sizeof(got);
+    show("getpeername", getpeername(c, (struct sockaddr *)&got, &n));
+    show_text("name", got.sun_path);
+    show("send", send(c, "hi", 2, 0));
+    show("recv", recv(s, buf, 16, 0));
+    d = socket(AF_UNIX, SOCK_DGRAM, 0);
+    show("wrong type", connect(d, (struct sockaddr *)&a, sizeof(a)));
+    (void)close(s);
+    show("end", recv(c, buf, 16, 0));
+    (void)unlink(a.sun_path);
+    memset(&a, 0, sizeof(a));
+    a.sun_family = AF_UNIX;
+    memcpy(a.sun_path, "\0hidden", 7);
+    s = socket(AF_UNIX, SOCK_DGRAM, 0);
+    show("abstract", bind(s, (struct sockaddr *)&a, sizeof(sa_family_t) + 7));
+    show("abstract taken", bind(d, (struct sockaddr *)&a, sizeof(sa_family_t) + 7));
+    show("sendto", sendto(d, "dgram", 5, 0, (struct sockaddr *)&a, sizeof(sa_family_t) + 7));
+    show("recv", recv(s, buf, 16, 0));
+    show("autobind", bind(d, (struct sockaddr *)&a, sizeof(sa_family_t)));
+    n = sizeof(got);
+    (void)getsockname(d, (struct sockaddr *)&got, &n);
+    printf("autobound length %d\n", (int)n);
+}
+
+static void test_descriptors(void)
+{
+    union {
+        char buf[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } control;
+    char byte = 'x', text[32] = "";
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = CMSG_SPACE(sizeof(int))};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    struct ucred cred;
+    socklen_t n = sizeof(cred);
+    int s[2], p[2], fd, on = 1, kinds = 0;
+
+    (void)socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    (void)pipe(p);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &p[0], sizeof(int));
+    show("sendmsg", sendmsg(s[0], &m, 0));
+    (void)close(p[0]);
+    (void)write(p[1], "through a passed descriptor", 27);
+    (void)setsockopt(s[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+    m.msg_controllen = sizeof(control.buf);
+    show("recvmsg", recvmsg(s[1], &m, 0));
+    for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+        kinds |= 1 << c->cmsg_type;
+        if (c->cmsg_type == SCM_RIGHTS) {
+            memcpy(&fd, CMSG_DATA(c), sizeof(int));
+            show("read", read(fd, text, 27));
+            show_text("text", text);
+        } else if (c->cmsg_type == SCM_CREDENTIALS) {
+            memcpy(&cred, CMSG_DATA(c), sizeof(cred));
+            printf("credentials are ours %d\n", cred.pid == getpid() && cred.uid == getuid());
+        }
+    }
+    show("kinds", kinds);
+    show("peercred", getsockopt(s[0], SOL_SOCKET, SO_PEERCRED, &cred, &n));
+    printf("is us %d\n", cred.pid == getpid());
+    fd = 98;
+    m.msg_controllen = CMSG_SPACE(sizeof(int));
+    c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    show("bad descriptor", sendmsg(s[0], &m, 0));
+}
+
+static void test_tcp(int family)
+{
+    struct sockaddr_storage a = {0}, got;
+    socklen_t size = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6), n;
+    int l = socket(family, SOCK_STREAM, 0), c = socket(family, SOCK_STREAM, 0), s, v = 1;
+    char buf[300000];
+    long total = 0;
+
+    show("family", family);
+    a.ss_family = (sa_family_t)family;
+    if (family == AF_INET)
+        ((struct sockaddr_in *)&a)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    else
+        ((struct sockaddr_in6 *)&a)->sin6_addr = in6addr_loopback;
+    show("reuse", setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &v, sizeof(v)));
+    show("bind", bind(l, (struct sockaddr *)&a, size));
+    n = sizeof(a);
+    show("getsockname", getsockname(l, (struct sockaddr *)&a, &n));
+    show("has a port", ((struct sockaddr_in *)&a)->sin_port != 0);
+    show("refused", connect(c, (struct sockaddr *)&a, size));
+    (void)close(c);
+    c = socket(family, SOCK_STREAM, 0);
+    show("listen", listen(l, 5));
+    show("connect", connect(c, (struct sockaddr *)&a, size));
+    n = sizeof(got);
+    show_ok("accept", s = accept(l, (struct sockaddr *)&got, &n));
+    printf("family %d length %d\n", got.ss_family, (int)n);
+    n = sizeof(got);
+    show("getpeername", getpeername(c, (struct sockaddr *)&got, &n));
+    show("same port", ((struct sockaddr_in *)&got)->sin_port == ((struct sockaddr_in *)&a)->sin_port);
+    show("nodelay", setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v)));
+    if (fork() == 0) {
+        memset(buf, 'd', sizeof(buf));
+        (void)!write(c, buf, sizeof(buf));
+        (void)shutdown(c, SHUT_WR);
+        (void)recv(c, buf, 3, MSG_WAITALL);
+        printf("answer %.3s\n", buf);
+        fflush(stdout);
+        _exit(0);
+    }
+    for (ssize_t got_now; (got_now = read(s, buf, sizeof(buf))) > 0;)
+        total += got_now;
+    show("total", total);
+    show("answer", send(s, "yes", 3, 0));
+    (void)wait(NULL);
+    (void)close(s);
+    show("end", read(c, buf, 10));
+    n = sizeof(v);
+    show("SO_ERROR", getsockopt(c, SOL_SOCKET, SO_ERROR, &v, &n));
+    show("type", (getsockopt(c, SOL_SOCKET, SO_TYPE, &v, &n), v));
+    show("no option", setsockopt(c, SOL_SOCKET, 9999, &v, sizeof(v)));
+    (void)close(c);
+    c = socket(family, SOCK_STREAM, 0);
+    show("not connected", send(c, "x", 1, MSG_NOSIGNAL));
+    show("not connected", getpeername(c, (struct sockaddr *)&got, &n));
+    show("not a socket", send(1 + open("/etc/passwd", O_RDONLY) * 0, "", 0, 0) == -1 && errno == ENOTSOCK);
+}
+
+static void test_udp(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET}, got;
+    socklen_t n = sizeof(a);
+    char buf[16];
+    int s = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    show("bind", bind(s, (struct sockaddr *)&a, sizeof(a)));
+    (void)getsockname(s, (struct sockaddr *)&a, &n);
+    show("sendto", sendto(c, "ping", 4, 0, (struct sockaddr *)&a, sizeof(a)));
+    n = sizeof(got);
+    show("recvfrom", recvfrom(s, buf, 16, 0, (struct sockaddr *)&got, &n));
+    show("answer", sendto(s, "pong!", 5, 0, (struct sockaddr *)&got, n));
+    show("recv", recv(c, buf, 16, 0));
+    show("connect", connect(c, (struct sockaddr *)&a, sizeof(a)));
+    show("send", send(c, "x", 1, 0));
+    show("recv", recv(s, buf, 16, MSG_DONTWAIT));
+    show("nothing", recv(s, buf, 16, MSG_DONTWAIT));
+    a.sin_addr.s_addr = htonl(0x08080808);
+    a.sin_port = htons(53);
+    show("outside", sendto(s, "x", 1, 0, (struct sockaddr *)&a, sizeof(a)));
+    s = socket(AF_INET, SOCK_STREAM, 0);
+    show("outside", connect(s, (struct sockaddr *)&a, sizeof(a)));
+    a.sin_port = htons(80);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    show("privileged port", bind(s, (struct sockaddr *)&a, sizeof(a)));
+}
+
+int main(void)
+{
+    test_pairs();
+    test_names();
+    test_descriptors();
+    test_tcp(AF_INET);
+    test_tcp(AF_INET6);
+    test_udp();
+    return 0;
+}
