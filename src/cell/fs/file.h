@@ -43,6 +43,9 @@ struct file_ops {
     int (*sync)(struct file *f);                      /* NULL: 0 */
     void (*flush)(struct file *f, struct process *p); /* a descriptor of p was closed; NULL: nothing */
     void (*release)(struct file *f); /* the last reference went; f itself is freed by the caller */
+    /* open(2) of /proc/PID/fd/N where that is a file without a path: a new file, as flags say. NULL: -ENXIO
+     * for sockets, the same file for all others. */
+    int (*reopen)(struct file *f, unsigned flags, struct file **out);
 };
 
 struct file {
@@ -57,12 +60,19 @@ struct file {
         anon_mode; /* st_mode shown without an inode (S_IFIFO | 0600, S_IFSOCK | 0777, 0600 for others) */
     u64 anon_ino;  /* st_ino shown then */
     struct list epolls; /* epoll items that watch this file (ipc/epoll.c) */
+    bool mapped;        /* counted in inode->mapped */
 };
 
 /* A file without a path: pipe, socket, eventfd ... One reference, the caller's. NULL: out of memory. */
 struct file *file_create_anon(const struct file_ops *ops, void *priv, unsigned flags, unsigned mode);
 void file_get(struct file *f);
 void file_put(struct file *f);
+
+/* The path or name as /proc shows it: "/etc/passwd", "pipe:[12]". Its length, cut to cap; ended by 0. */
+size_t file_describe(const struct file *f, char *buf, size_t cap);
+/* The end of a line of /proc/PID/maps: spaces and the path. */
+struct text;
+void mm_format_file(const struct file *f, struct text *t);
 
 /* ---- descriptors of the calling thread's process */
 

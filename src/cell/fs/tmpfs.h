@@ -1,0 +1,25 @@
+/*
+ * tmpfs.h - files in the memory file. Directories are pinned dentries (dentry.h); the bytes of a file are
+ * pages of the heap, so that mmap(MAP_SHARED) is a mapping of the memory file, the same in every process.
+ */
+#pragma once
+#include "cell/fs/inode.h"
+
+/* At boot. `max_pages`: of all tmpfs together. */
+int tmpfs_init(u64 max_pages);
+/* The root directory of one more. */
+int tmpfs_root(struct super *super, unsigned mode, u32 uid, struct inode **out);
+void tmpfs_statfs(u64 *total, u64 *free); /* pages */
+
+/* memfd_create(2). */
+int memfd_create_file(const char *name, unsigned flags, struct file **out);
+/* F_ADD_SEALS, F_GET_SEALS: -EINVAL if the file has none. */
+long memfd_add_seals(struct file *f, unsigned seals);
+long memfd_get_seals(struct file *f);
+
+/* tmpfs_data.c */
+extern const struct file_ops tmpfs_file_ops;
+int tmpfs_truncate(struct inode *i, u64 size);
+int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len);
+void tmpfs_free_data(struct inode *i);
+int tmpfs_data_init(u64 max_pages);
