@@ -10,6 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* One static program: nothing is found through a table of addresses, also what other files define. */
+#ifndef CELL_HOSTED
+#pragma GCC visibility push(hidden)
+#endif
+
 typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
