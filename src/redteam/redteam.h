@@ -286,8 +286,8 @@ int standing_after(struct arena *a, struct trial *t, struct err *e);
 /* ---- output.c, report.c, controls.c ---- */
 
 struct run_options {
-    const char *walls; /* "all" or comma-separated */
-    const char *only[64];
+    const char *walls;     /* "all" or comma-separated */
+    const char *only[256]; /* more than there are attacks */
     size_t nonly;
     const char *json, *report, *state_dir;
     bool keep;
