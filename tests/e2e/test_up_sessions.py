@@ -111,13 +111,6 @@ def test_a_removed_agents_sessions_end_and_take_no_more_messages(plane):
     plane.json("DELETE", "/v1/sessions/" + session, expect=204)
 
 
-def test_a_crash_loop_backs_off_and_says_failed(plane):
-    shown = until("it has failed", lambda: (lambda s: s if s["state"] == "failed" else None)(plane.state_of(plane.crashing)), 60)
-    assert shown["restarts"] == 5 and shown["last_exit"] == {"code": 7, "reason": "exited"}
-    assert "status 7" in shown["reason"]
-    plane.json("DELETE", "/v1/sessions/" + plane.crashing, expect=204)
-
-
 def test_edited_dropped_and_reordered_lines_of_the_audit_log_are_found(plane):
     with open(plane.state + "/audit.log") as f:
         lines = f.readlines()
@@ -168,3 +161,11 @@ def test_a_rolled_back_queue_is_refused_and_named():
         shown = until("its sandbox is gone", lambda: next((s for s in [plane.cli("session", "show", session)] if "stopping" not in s), None))
         assert "damaged" in shown and "rolled back" in shown.replace("-", " ").replace("_", " "), shown
         assert plane.ask(healthy, "and you?").endswith("You said: and you?"), "only that session is refused"
+
+
+def test_a_crash_loop_backs_off_and_says_failed(plane):
+    """The last: it has been backing off while the others ran."""
+    shown = until("it has failed", lambda: (lambda s: s if s["state"] == "failed" else None)(plane.state_of(plane.crashing)), 60)
+    assert shown["restarts"] == 5 and shown["last_exit"] == {"code": 7, "reason": "exited"}
+    assert "status 7" in shown["reason"]
+    plane.json("DELETE", "/v1/sessions/" + plane.crashing, expect=204)
