@@ -113,10 +113,10 @@ static void test_descriptors(void)
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(c), &p[0], sizeof(int));
+    (void)setsockopt(s[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
     show("sendmsg", sendmsg(s[0], &m, 0));
     (void)close(p[0]);
     (void)write(p[1], "through a passed descriptor", 27);
-    (void)setsockopt(s[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
     m.msg_controllen = sizeof(control.buf);
     show("recvmsg", recvmsg(s[1], &m, 0));
     for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
@@ -186,8 +186,9 @@ static void test_tcp(int family)
     for (ssize_t got_now; (got_now = read(s, buf, sizeof(buf))) > 0;)
         total += got_now;
     show("total", total);
-    show("answer", send(s, "yes", 3, 0));
+    v = (int)send(s, "yes", 3, 0);
     (void)wait(NULL);
+    show("answer", v);
     (void)close(s);
     show("end", read(c, buf, 10));
     n = sizeof(v);

@@ -70,11 +70,19 @@ static void map_memory(void)
         panic("cannot map the image of %lu bytes", HEADER->image_size);
 }
 
+/* Before the filter stands one may still ask. */
+static bool is_mapped(u64 page)
+{
+    u8 resident;
+
+    return host_call3(__NR_mincore, (long)page, PAGE, (long)&resident) == 0;
+}
+
 /* The host's vDSO answers the time without a call. Its size stands in its ELF header. */
 static void find_vdso(u64 image)
 {
     const Elf64_Ehdr *e = (const Elf64_Ehdr *)image;
-    u64 end = image + PAGE;
+    u64 start = image, end = image + PAGE;
 
     if (!image)
         return;
@@ -83,7 +91,10 @@ static void find_vdso(u64 image)
         if (p->p_type == PT_LOAD)
             end = MAX(end, image + PAGE_UP(p->p_vaddr + p->p_memsz));
     }
-    mm_set_vdso(image - VVAR_PAGES * PAGE, image, end);
+    /* Its data lie right below. Programs are mapped next to it, so the page where it begins matters. */
+    for (int i = 0; i < VVAR_PAGES && is_mapped(start - PAGE); i++)
+        start -= PAGE;
+    mm_set_vdso(start, image, end);
 }
 
 static void read_machine(const u64 *auxv)

@@ -9,6 +9,7 @@
 #include "cell/base/text.h"
 #include "cell/fs/dir.h"
 #include "cell/fs/lock.h"
+#include "cell/ipc/epoll.h"
 #include "cell/fs/path.h"
 #include "cell/ipc/pipe.h"
 #include "cell/mem/heap.h"
@@ -57,6 +58,7 @@ void file_put(struct file *f)
     if (--f->refs > 0)
         return;
     f->refs = 1; /* who gets and puts it in release() must not free it a second time */
+    epoll_file_released(f);
     if (f->inode)
         lock_drop_file(f);
     if (f->mapped)
@@ -211,8 +213,6 @@ static int create_file(struct walk *w, unsigned flags, unsigned mode, struct fil
     struct dentry *d;
     int rc;
 
-    if (w->trailing)
-        return -EISDIR;
     rc = dir_may_create(w->dir);
     if (rc < 0)
         return rc;
@@ -236,8 +236,6 @@ static int open_tmpfile(struct walk *w, unsigned flags, unsigned mode, struct fi
     char name[24];
     int rc;
 
-    if ((flags & O_ACCMODE) == O_RDONLY)
-        return -EINVAL;
     w->flags |= WALK_DIRECTORY | WALK_FOLLOW;
     rc = walk_last(w, &dir);
     if (rc < 0)
@@ -282,7 +280,7 @@ static int open_found(struct walk *w, unsigned flags, unsigned mode, struct file
     struct dentry *d;
     int rc = walk_last(w, &d);
 
-    if (rc == -ENOENT && (flags & O_CREAT) && w->length > 0)
+    if (rc == -ENOENT && (flags & O_CREAT) && w->missing)
         return create_file(w, flags, mode, out);
     if (rc < 0)
         return rc;
@@ -316,6 +314,8 @@ int file_open(int dirfd, const char *path, unsigned flags, unsigned mode, unsign
         walk_flags |= WALK_FOLLOW;
     if (flags & O_DIRECTORY)
         walk_flags |= WALK_DIRECTORY;
+    if (flags & O_CREAT)
+        walk_flags |= WALK_CREATE;
     rc = walk_begin(&w, dirfd, path, walk_flags);
     if (rc == 0)
         rc = walk_parent(&w);

@@ -265,7 +265,7 @@ static struct socket *inet_find(struct socket *s, const struct address *a, int *
     /* A connected one takes only what its peer sends. */
     if (to && to->peer && to->peer != s)
         to = NULL;
-    *error = -ECONNREFUSED;
+    *error = to ? 0 : -ECONNREFUSED;
     return to;
 }
 

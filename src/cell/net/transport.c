@@ -232,7 +232,7 @@ static long send_stream(struct socket *s, struct transfer *t)
         return rc;
     }
     if (s->state != SOCKET_CONNECTED)
-        return s->state == SOCKET_DEAD ? broken_pipe(t) : -ENOTCONN;
+        return s->state == SOCKET_DEAD || s->domain != AF_UNIX ? broken_pipe(t) : -ENOTCONN;
     do {
         if (s->shut_write || s->peer_gone || (s->peer && s->peer->shut_read)) {
             rc = done ? 0 : broken_pipe(t);
@@ -324,6 +324,8 @@ static long take_stream(struct socket *s, struct transfer *t, struct cursor *c, 
 
 static bool at_end(const struct socket *s)
 {
+    if (s->type == SOCK_DGRAM_)
+        return s->shut_read;
     return s->shut_read || s->peer_gone || (s->peer && s->peer->shut_write);
 }
 

@@ -22,7 +22,7 @@ static int unix_create(struct socket *s)
     if (s->type == SOCK_RAW_)
         s->type = SOCK_DGRAM_;
     if (s->type != SOCK_STREAM_ && s->type != SOCK_DGRAM_ && s->type != SOCK_SEQPACKET_)
-        return -EPROTONOSUPPORT;
+        return -ESOCKTNOSUPPORT;
     return s->protocol && s->protocol != AF_UNIX ? -EPROTONOSUPPORT : 0;
 }
 
@@ -67,8 +67,10 @@ static int unix_bind(struct socket *s, const struct address *a)
     char path[UNIX_PATH_MAX + 1];
     int rc;
 
-    if (s->bound)
-        return -EINVAL;
+    if (s->bound) {
+        void *other;
+        return path_of(a, path) == 0 && fs_find_socket(path, &other) == 0 ? -EADDRINUSE : -EINVAL;
+    }
     if (a->length == PATH_AT) {
         autobind(s);
     } else if (path_of(a, path) == 0) {
@@ -106,8 +108,8 @@ static struct socket *unix_find(struct socket *s, const struct address *a, int *
     } else {
         to = find_abstract(a, 0);
     }
-    *error = to && to->type != s->type ? -EPROTOTYPE : -ECONNREFUSED;
-    return to && to->type == s->type ? to : NULL;
+    *error = !to ? -ECONNREFUSED : to->type != s->type ? -EPROTOTYPE : 0;
+    return *error == 0 ? to : NULL;
 }
 
 int socket_connect_to(struct socket *client, struct socket *listener, bool nonblocking)
