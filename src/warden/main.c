@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,7 +36,7 @@
 
 extern char **environ;
 
-enum { CANNOT = 125, DEAD_PID = -1 };
+enum { CANNOT = 125, CELL_NO_DESCRIPTORS = CELL_FD_DOORBELL + 1 };
 
 static void report(char kind, const char *text)
 {
@@ -101,15 +102,29 @@ static int fill_header(uint8_t *base, size_t size, char **argv, struct err *e)
     return 0;
 }
 
-/* Descriptors 3, 4, 5 and nothing else; no environment. */
-static void become_cell(void)
+/* The warden closes its end of the pipe once it is sealed: no code of the cell runs before that. */
+static void await_seal(const int gate[2])
+{
+    char none;
+
+    (void)close(gate[1]);
+    while (read(gate[0], &none, 1) < 0 && errno == EINTR)
+        ;
+    (void)close(gate[0]);
+}
+
+/* Descriptors 3, 4, 5 and nothing else; no environment; no terminal. */
+static void become_cell(const int gate[2])
 {
     char *argv[] = {(char *)(uintptr_t) "ironclaw-cell", NULL}, *envp[] = {NULL};
+    const struct rlimit no_more = {CELL_NO_DESCRIPTORS, CELL_NO_DESCRIPTORS};
     sigset_t none;
 
+    await_seal(gate);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    (void)setsid();
     if (dup2(WARDEN_FD_KERNEL, 16) < 0 || dup2(WARDEN_FD_DOORBELL, 17) < 0 ||
         dup2(WARDEN_FD_MEMORY, 18) < 0 || dup2(WARDEN_FD_IMAGE, CELL_FD_IMAGE) < 0 ||
         dup2(18, CELL_FD_MEMORY) < 0 || dup2(17, CELL_FD_DOORBELL) < 0 || fcntl(16, F_SETFD, FD_CLOEXEC) < 0)
@@ -119,9 +134,10 @@ static void become_cell(void)
     for (int fd = CELL_FD_DOORBELL + 1; fd < 32; fd++)
         if (fd != 16)
             (void)close(fd);
-    /* The one file is for the next call. Its system call filter leaves the cell no way to name a file at all.
-     */
-    if (landlock_restrict(&(const struct landlock_path){16, LANDLOCK_READ}, 1, true, true, NULL) < 0)
+    /* The one file is for the next call. Its system call filter leaves the cell no way to name a file at all,
+     * nor to get another descriptor. */
+    if (landlock_restrict(&(const struct landlock_path){16, LANDLOCK_READ}, 1, true, true, NULL) < 0 ||
+        setrlimit(RLIMIT_NOFILE, &no_more) < 0)
         _exit(119);
     (void)syscall(SYS_execveat, 16, "", argv, envp, AT_EMPTY_PATH);
     _exit(120);
@@ -145,6 +161,9 @@ static int take_terminal(struct err *e)
     if (ioctl(0, TIOCSCTTY, 0) < 0 || tcgetattr(0, &t) < 0)
         return err_sys(e, errno, "cannot take the terminal");
     cfmakeraw(&t);
+    /* Ours alone, unlike the caller's standard streams: a terminal may take less than poll(2) promises. */
+    if (fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK) < 0)
+        return err_sys(e, errno, "cannot set up the terminal");
     return tcsetattr(0, TCSANOW, &t) < 0 ? err_sys(e, errno, "cannot set up the terminal") : 0;
 }
 
@@ -180,6 +199,56 @@ static void describe_death(int status, char *out, size_t cap)
         (void)snprintf(out, cap, "the cell's kernel did not start (status %d)", WEXITSTATUS(status));
 }
 
+/* Everything that ended: the cell's orphans come to pid 1. True once its first process is among it. */
+static bool reap(pid_t cell, int *status)
+{
+    bool ended = false;
+    pid_t pid;
+    int st;
+
+    while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
+        if (pid != cell)
+            continue;
+        *status = st;
+        ended = true;
+    }
+    return ended;
+}
+
+/* The workload has ended, or could not be executed. */
+static int end_workload(struct relay *r, uint32_t state)
+{
+    uint32_t word = atomic_load(&cell_header(&r->memory)->status);
+    char text[ERR_TEXT_MAX];
+
+    relay_flush(r, true);
+    if (state == CELL_NOEXEC) {
+        cell_message(&r->memory, text, sizeof(text));
+        report(CONTROL_ERROR, text);
+    }
+    return word & 0x7f ? (int)(128 + (word & 0x7f)) : (int)(word >> 8 & 0xff);
+}
+
+/* The kernel has ended, with or without a word. */
+static int end_kernel(struct relay *r, uint32_t state, int status)
+{
+    char text[ERR_TEXT_MAX];
+
+    relay_flush(r, false);
+    if (state == CELL_PANICKED) {
+        (void)snprintf(text, sizeof(text), "kernel panic in the cell: ");
+        cell_message(&r->memory, text + strlen(text), sizeof(text) - strlen(text));
+    } else if (state > CELL_NOEXEC) {
+        (void)snprintf(text, sizeof(text), "the cell's memory does not say what became of it");
+    } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
+        return 128 + SIGKILL; /* from the host: what for is said there */
+    } else {
+        describe_death(status, text, sizeof(text));
+    }
+    report(CONTROL_ERROR, text);
+    return CANNOT;
+}
+
 /* Returns the exit status once the cell has ended. */
 static int supervise(struct relay *r, pid_t cell, int signals, bool terminal)
 {
@@ -187,62 +256,50 @@ static int supervise(struct relay *r, pid_t cell, int signals, bool terminal)
     static struct pollfd fds[RELAY + RELAY_POLL];
     struct cell_header *h = cell_header(&r->memory);
     struct signalfd_siginfo info;
-    char text[ERR_TEXT_MAX];
-    bool ready = false;
+    bool ready = false, dead = false;
     int status = 0;
 
     for (;;) {
-        uint32_t state;
         unsigned n = relay_prepare(r, fds + RELAY);
-        bool idle;
+        uint32_t state;
         uint64_t count;
+        int rc, wait = relay_retries(r) ? RELAY_RETRY_MS : -1;
         fds[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
         fds[CONTROL] = (struct pollfd){.fd = WARDEN_FD_CONTROL};
         fds[DOORBELL] = (struct pollfd){.fd = WARDEN_FD_DOORBELL, .events = POLLIN};
+        /* Armed first, looked at then: a change between the two rings. */
         atomic_store(&h->doorbell_armed, 1);
         state = atomic_load(&h->state);
-        idle = !streams_any_dirty(&r->memory) && state < CELL_EXITED && (ready || state == CELL_BOOTING) &&
-               cell > 0;
-        if (poll(fds, RELAY + n, idle ? -1 : 0) < 0 && errno != EINTR)
-            return CANNOT;
+        if (streams_any_dirty(&r->memory) || state > CELL_RUNNING || (!ready && state == CELL_RUNNING) ||
+            dead)
+            wait = 0;
+        rc = poll(fds, RELAY + n, wait);
+        atomic_store(&h->doorbell_armed, 0);
+        if (rc < 0) {
+            if (errno != EINTR)
+                return CANNOT;
+            continue;
+        }
         if (fds[CONTROL].revents & (POLLHUP | POLLERR))
             return 128 + SIGKILL; /* the host side is gone: so are we */
         if (fds[DOORBELL].revents & POLLIN)
             (void)!read(WARDEN_FD_DOORBELL, &count, sizeof(count));
         relay_serve(r, fds + RELAY);
         if ((fds[SIGNALS].revents & POLLIN) && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-            if (info.ssi_signo != SIGCHLD)
+            if (info.ssi_signo == SIGCHLD)
+                dead = reap(cell, &status) || dead;
+            else
                 take_signal(r, &info, terminal);
-            else if (waitpid(cell, &status, WNOHANG) == cell)
-                cell = DEAD_PID;
         }
         state = atomic_load(&h->state);
-        if (!ready && state >= CELL_RUNNING && state <= CELL_NOEXEC && state != CELL_PANICKED) {
+        if (!ready && (state == CELL_RUNNING || state == CELL_EXITED || state == CELL_NOEXEC)) {
             ready = true;
             report(CONTROL_READY, "");
         }
-        if (state == CELL_EXITED || state == CELL_NOEXEC) {
-            uint32_t word = atomic_load(&h->status);
-            relay_serve(r, fds + RELAY + n); /* nothing polled: what is dirty */
-            relay_flush(r);
-            if (state == CELL_NOEXEC) {
-                cell_message(&r->memory, text, sizeof(text));
-                report(CONTROL_ERROR, text);
-            }
-            return word & 0x7f ? (int)(128 + (word & 0x7f)) : (int)(word >> 8 & 0xff);
-        }
-        if (state == CELL_PANICKED || cell == DEAD_PID) {
-            relay_flush(r);
-            if (state == CELL_PANICKED) {
-                (void)snprintf(text, sizeof(text), "kernel panic in the cell: ");
-                cell_message(&r->memory, text + strlen(text), sizeof(text) - strlen(text));
-            } else {
-                describe_death(status, text, sizeof(text));
-            }
-            report(CONTROL_ERROR, text);
-            return cell == DEAD_PID && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 128 + SIGKILL
-                                                                                          : CANNOT;
-        }
+        if (state == CELL_EXITED || state == CELL_NOEXEC)
+            return end_workload(r, state);
+        if (state > CELL_RUNNING || dead)
+            return end_kernel(r, state, status);
     }
 }
 
@@ -255,7 +312,7 @@ int main(int argc, char **argv)
     bool terminal = argc > 1 && strchr(argv[1], 't');
     uint8_t *base;
     pid_t pid;
-    int signals;
+    int signals, gate[2];
 
     if (argc < 6 || getpid() != 1 || fstat(WARDEN_FD_MEMORY, &memory) < 0) {
         (void)!write(2, "ironclaw-warden is started by the cell wall, not by hand\n", 57);
@@ -264,25 +321,29 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)sigfillset(&all);
     (void)sigprocmask(SIG_SETMASK, &all, NULL);
-    base = mmap(NULL, (size_t)memory.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, WARDEN_FD_MEMORY, 0);
+    /* Header, streams and rings; the heap behind them is none of our business. */
+    base = mmap(NULL, CELL_OFF_HEAP, PROT_READ | PROT_WRITE, MAP_SHARED, WARDEN_FD_MEMORY, 0);
     signals = signalfd(-1, &all, SFD_CLOEXEC);
-    if (base == MAP_FAILED || signals < 0) {
+    if (base == MAP_FAILED || signals < 0 || pipe2(gate, O_CLOEXEC) < 0) {
         (void)err_sys(&e, errno, "the warden cannot map the cell's memory");
     } else if ((!terminal || take_terminal(&e) == 0) &&
                fill_header(base, (size_t)memory.st_size, argv, &e) == 0) {
-        relay_init(&relay, base, strchr(argv[1], 'p') != NULL, 0, 1, terminal ? -1 : 2);
+        relay_init(&relay, base, strchr(argv[1], 'p') != NULL, terminal);
         if (terminal)
             copy_window_size(cell_header(&relay.memory));
         pid = fork();
         if (pid == 0)
-            become_cell();
+            become_cell(gate);
         (void)close(WARDEN_FD_IMAGE);
         (void)close(WARDEN_FD_MEMORY);
         (void)close(WARDEN_FD_KERNEL);
         if (pid < 0)
             (void)err_sys(&e, errno, "the warden cannot start the cell");
-        else if (warden_seal(&e) == 0)
+        else if (warden_seal(&e) == 0) {
+            (void)close(gate[0]);
+            (void)close(gate[1]);
             return supervise(&relay, pid, signals, terminal);
+        }
     }
     report(CONTROL_ERROR, e.text);
     return CANNOT;

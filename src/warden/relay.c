@@ -1,9 +1,7 @@
 #include "warden/relay.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/futex.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -12,36 +10,40 @@
 
 #include "warden/warden.h"
 
-/* One write after poll(2) said "writable" takes this much from a pipe without blocking (pipe(7), PIPE_BUF).
- * The descriptors are the caller's: nobody makes them non-blocking. */
-enum { CHUNK = 4096 };
+enum {
+    /* One write after poll(2) said "writable" takes this much from a pipe without blocking (pipe(7),
+     * PIPE_BUF). */
+    CHUNK = 4096,
+    /* Then the others have their turn. */
+    ROUNDS = 16,
+    IMPATIENCE_MS = 1000,
+};
 
-static void wake(_Atomic uint32_t *word)
+static void notify(const struct relay *r, unsigned i)
 {
+    _Atomic uint32_t *word = stream_wake_word(&r->memory, i);
+
     if (word)
         (void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static void notify(const struct relay *r, unsigned i)
-{
-    wake(stream_wake_word(&r->memory, i));
-}
-
-void relay_init(struct relay *r, uint8_t *base, bool ports, int in, int out, int error)
+void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal)
 {
     memset(r, 0, sizeof(*r));
     r->memory.base = base;
     r->ports = ports;
+    r->terminal = terminal;
     for (unsigned i = 0; i < CELL_STREAMS; i++)
         r->channels[i].in = r->channels[i].out = -1;
-    r->channels[CELL_STREAM_CONSOLE] = (struct channel){.in = in, .out = out, .used = true};
-    r->channels[CELL_STREAM_ERROR] = (struct channel){.in = -1, .out = error, .used = true};
+    r->channels[CELL_STREAM_CONSOLE] = (struct channel){.in = 0, .out = 1, .used = true};
+    r->channels[CELL_STREAM_ERROR] = (struct channel){.in = -1, .out = 2, .used = true};
     stream_set_state(&r->memory, CELL_STREAM_CONSOLE, CELL_OPEN);
     stream_set_state(&r->memory, CELL_STREAM_ERROR, CELL_OPEN);
 }
 
 /* ---- one channel */
 
+/* Nobody takes the cell's output any more. */
 static void out_gone(struct relay *r, unsigned i)
 {
     r->channels[i].out_ended = true;
@@ -50,65 +52,84 @@ static void out_gone(struct relay *r, unsigned i)
     notify(r, i);
 }
 
-/* The cell broke the rules: it gets nothing more on this stream. */
+static void close_connection(struct channel *c)
+{
+    if (c->is_socket && c->in >= 0)
+        (void)close(c->in);
+    if (c->is_socket)
+        c->in = c->out = -1;
+}
+
+/* The cell broke the rules: this stream carries nothing more. */
 static void reset(struct relay *r, unsigned i)
 {
-    r->channels[i].in_ended = true;
+    struct channel *c = &r->channels[i];
+
+    c->in_ended = true;
+    close_connection(c);
     stream_add_rx_flags(&r->memory, i, CELL_RESET);
     out_gone(r, i);
+}
+
+/* The cell has no more to say, and all it said is written: readers on the host see the end. */
+static void end_out(struct relay *r, unsigned i)
+{
+    struct channel *c = &r->channels[i];
+
+    c->out_ended = true;
+    if (c->is_socket)
+        (void)shutdown(c->out, SHUT_WR);
+    else if (!r->terminal)
+        (void)close(c->out);
 }
 
 /* Output of the cell. `ready`: poll said that the host takes something. */
 static void move_out(struct relay *r, unsigned i, bool ready)
 {
     struct channel *c = &r->channels[i];
-    struct iovec v[2];
-    ssize_t pending, n;
 
-    if (c->out_ended)
-        return;
-    pending = ring_pending(&r->memory, i, c->tx_head, v);
-    if (pending < 0) {
-        reset(r, i);
-        return;
-    }
-    if (pending == 0) {
-        c->stalled = false;
-        if (stream_tx_ended(&r->memory, i) && c->is_socket) {
-            c->out_ended = true;
-            (void)shutdown(c->out, SHUT_WR);
+    for (int round = 0; round < ROUNDS && c->used && !c->out_ended; round++) {
+        bool ended = stream_tx_ended(&r->memory, i); /* before the counters: the cell sets it after them */
+        struct iovec v[2];
+        ssize_t pending = ring_pending(&r->memory, i, c->tx_head, v), n;
+        if (pending < 0) {
+            reset(r, i);
+            return;
         }
-        return;
+        c->stalled = pending > 0;
+        if (pending == 0) {
+            if (ended)
+                end_out(r, i);
+            return;
+        }
+        if (!ready && !c->is_socket)
+            return;
+        if (c->is_socket) {
+            n = send(c->out, v[0].iov_base, v[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else {
+            n = write(c->out, v[0].iov_base, v[0].iov_len < CHUNK ? v[0].iov_len : CHUNK);
+            ready = false;
+        }
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n < 0) {
+            out_gone(r, i);
+            return;
+        }
+        c->tx_head += (uint32_t)n;
+        stream_set_tx_head(&r->memory, i, c->tx_head);
+        notify(r, i);
     }
-    if (!ready && !c->is_socket) {
-        c->stalled = true; /* ask poll first */
-        return;
-    }
-    if (v[0].iov_len > CHUNK && !c->is_socket)
-        v[0].iov_len = CHUNK;
-    n = c->is_socket ? send(c->out, v[0].iov_base, v[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-                     : write(c->out, v[0].iov_base, v[0].iov_len);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        c->stalled = true;
-        return;
-    }
-    if (n < 0) {
-        out_gone(r, i);
-        return;
-    }
-    c->tx_head += (uint32_t)n;
-    stream_set_tx_head(&r->memory, i, c->tx_head);
-    c->stalled = n < pending;
-    notify(r, i);
 }
 
 static bool has_room(const struct relay *r, unsigned i)
 {
     struct iovec v[2];
 
-    return ring_room(&r->memory, i, r->channels[i].rx_tail, v) > 0;
+    return ring_room(&r->memory, i, r->channels[i].rx_tail, v) != 0; /* contradictions too: move_in resets */
 }
 
+/* Input for the cell; poll said that there is some, or its end. */
 static void move_in(struct relay *r, unsigned i)
 {
     struct channel *c = &r->channels[i];
@@ -129,20 +150,23 @@ static void move_in(struct relay *r, unsigned i)
         stream_set_rx_tail(&r->memory, i, c->rx_tail);
     } else {
         c->in_ended = true;
-        stream_add_rx_flags(&r->memory, i, n < 0 && errno == ECONNRESET ? CELL_RESET : CELL_END);
+        stream_add_rx_flags(&r->memory, i, n < 0 && c->is_socket ? CELL_RESET : CELL_END);
     }
     notify(r, i);
 }
 
 /* ---- connections */
 
+static void stop_waiting(struct relay *r, unsigned i)
+{
+    r->nwaiting -= r->channels[i].waiting ? 1 : 0;
+    r->channels[i].waiting = false;
+}
+
 static void release(struct relay *r, unsigned i)
 {
-    struct channel *c = &r->channels[i];
-
-    if (c->is_socket && c->in >= 0)
-        (void)close(c->in);
-    *c = (struct channel){.in = -1, .out = -1};
+    close_connection(&r->channels[i]);
+    r->channels[i] = (struct channel){.in = -1, .out = -1};
     stream_set_state(&r->memory, i, CELL_FREE);
 }
 
@@ -152,58 +176,73 @@ static void open_connection(struct relay *r, unsigned i)
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     uint32_t port = stream_port(&r->memory, i);
     const char *path = port == CELL_PORT_QUEUE ? WARDEN_QUEUE : port == CELL_PORT_MODEL ? WARDEN_MODEL : NULL;
-    int fd;
+    int fd = -1, code = ECONNREFUSED;
 
-    if (!path || !r->ports) {
-        stream_refuse(&r->memory, i, ECONNREFUSED);
-        notify(r, i);
+    if (path && r->ports) {
+        memcpy(a.sun_path, path, strlen(path) + 1);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        code = fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? errno : 0;
+    }
+    if (code == EAGAIN) { /* a client of a socket of its own would block here (unix(7)) */
+        (void)close(fd);
+        r->nwaiting += c->waiting ? 0 : 1;
+        c->waiting = true;
         return;
     }
-    memcpy(a.sun_path, path, strlen(path) + 1);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-        int code = errno == EAGAIN ? ECONNREFUSED : errno;
+    stop_waiting(r, i);
+    if (code == 0) {
+        *c = (struct channel){.in = fd, .out = fd, .is_socket = true, .used = true};
+        stream_set_state(&r->memory, i, CELL_OPEN);
+    } else {
         if (fd >= 0)
             (void)close(fd);
         stream_refuse(&r->memory, i, code);
-        notify(r, i);
-        return;
     }
-    *c = (struct channel){.in = fd, .out = fd, .is_socket = true, .used = true};
-    stream_set_state(&r->memory, i, CELL_OPEN);
     notify(r, i);
+}
+
+/* What a stream without a connection can become. */
+static void take_unused(struct relay *r, unsigned i)
+{
+    switch (stream_state(&r->memory, i)) {
+    case CELL_CONNECT:
+        open_connection(r, i);
+        break;
+    case CELL_CLOSING: /* it was refused, or given up while it waited */
+        stop_waiting(r, i);
+        stream_set_state(&r->memory, i, CELL_FREE);
+        break;
+    default:
+        stop_waiting(r, i);
+        break;
+    }
 }
 
 /* The cell changed something about this stream. */
 static void take_change(struct relay *r, unsigned i)
 {
     struct channel *c = &r->channels[i];
-    struct iovec v[2];
 
     if (i < CELL_STREAM_FIRST_FREE) {
         move_out(r, i, false);
         return;
     }
+    if (!c->used) {
+        take_unused(r, i);
+        return;
+    }
     switch (stream_state(&r->memory, i)) {
-    case CELL_CONNECT:
-        if (!c->used)
-            open_connection(r, i);
-        break;
     case CELL_OPEN:
-        if (c->used)
-            move_out(r, i, true);
+        move_out(r, i, true);
         break;
     case CELL_CLOSING:
-        if (!c->used) { /* it was refused */
-            stream_set_state(&r->memory, i, CELL_FREE);
-            break;
-        }
         c->in_ended = true;
         move_out(r, i, true);
-        if (c->out_ended || ring_pending(&r->memory, i, c->tx_head, v) <= 0)
+        if (c->out_ended || !c->stalled)
             release(r, i);
         break;
-    default:
+    default: /* no way leads there from an open stream */
+        release(r, i);
         break;
     }
 }
@@ -221,47 +260,68 @@ unsigned relay_prepare(struct relay *r, struct pollfd *fds)
             r->index[r->npoll] = (unsigned short)i;
             fds[r->npoll++] = (struct pollfd){.fd = c->in, .events = POLLIN};
         }
-        if (c->out >= 0 && !c->out_ended && c->stalled) {
+        /* The console is watched without output too: the reader of a pipe that went away is EPIPE at once. */
+        if (c->out >= 0 && !c->out_ended && (c->stalled || !c->is_socket)) {
             r->index[r->npoll] = (unsigned short)i;
-            fds[r->npoll++] = (struct pollfd){.fd = c->out, .events = POLLOUT};
+            fds[r->npoll++] = (struct pollfd){.fd = c->out, .events = c->stalled ? POLLOUT : 0};
         }
     }
     return r->npoll;
+}
+
+bool relay_retries(const struct relay *r)
+{
+    return r->nwaiting > 0;
+}
+
+static void serve_one(struct relay *r, unsigned i, const struct pollfd *p)
+{
+    struct channel *c = &r->channels[i];
+
+    if (p->events & POLLIN) {
+        if (p->fd == c->in && !c->in_ended)
+            move_in(r, i);
+    } else if (p->events & POLLOUT) {
+        move_out(r, i, true);
+        if (i >= CELL_STREAM_FIRST_FREE && stream_state(&r->memory, i) != CELL_OPEN)
+            take_change(r, i);
+    } else if (p->revents & (POLLERR | POLLHUP) && !c->out_ended) {
+        out_gone(r, i);
+    }
 }
 
 void relay_serve(struct relay *r, const struct pollfd *fds)
 {
     uint64_t dirty[CELL_STREAMS / 64];
 
-    for (unsigned k = 0; k < r->npoll; k++) {
-        unsigned i = r->index[k];
-        struct channel *c = &r->channels[i];
-        if (!fds[k].revents || !c->used)
-            continue;
-        if (fds[k].events & POLLOUT) {
-            move_out(r, i, true);
-            if (stream_state(&r->memory, i) == CELL_CLOSING)
-                take_change(r, i);
-        } else if (fds[k].fd == c->in) {
-            move_in(r, i);
-        }
-    }
+    for (unsigned k = 0; k < r->npoll; k++)
+        if (fds[k].revents && r->channels[r->index[k]].used)
+            serve_one(r, r->index[k], &fds[k]);
+    for (unsigned i = 0; i < CELL_STREAMS && r->nwaiting > 0; i++)
+        if (r->channels[i].waiting)
+            take_change(r, i);
     streams_take_dirty(&r->memory, dirty);
     for (unsigned w = 0; w < CELL_STREAMS / 64; w++)
         for (; dirty[w]; dirty[w] &= dirty[w] - 1)
             take_change(r, w * 64 + (unsigned)__builtin_ctzll(dirty[w]));
 }
 
-void relay_flush(struct relay *r)
+void relay_flush(struct relay *r, bool patient)
 {
     for (unsigned i = 0; i < CELL_STREAMS; i++) {
         struct channel *c = &r->channels[i];
         struct iovec v[2];
-        while (c->used && !c->out_ended && c->out >= 0 && ring_pending(&r->memory, i, c->tx_head, v) > 0) {
+        ssize_t left = c->used && !c->out_ended ? ring_pending(&r->memory, i, c->tx_head, v) : 0;
+        while (left > 0 && !c->out_ended) {
             struct pollfd p = {.fd = c->out, .events = POLLOUT};
-            if (poll(&p, 1, c->is_socket ? 1000 : -1) <= 0 && errno != EINTR)
+            uint32_t before = c->tx_head;
+            int n = poll(&p, 1, patient && !c->is_socket ? -1 : IMPATIENCE_MS);
+            if (n == 0 && c->is_socket)
+                return; /* one such second for all the ports: consoles come first */
+            if (n == 0 || (n < 0 && errno != EINTR))
                 break;
-            move_out(r, i, true);
+            move_out(r, i, n > 0);
+            left -= (ssize_t)(c->tx_head - before);
         }
     }
 }

@@ -93,14 +93,16 @@ static int enter_empty_root(struct err *e)
 static int create_memory(const struct sandbox_spec *spec, struct err *e)
 {
     uint64_t step = 2U << 20, size = spec->limits.memory_bytes ? spec->limits.memory_bytes : 4ULL << 30;
-    CLEANUP_CLOSE int fd = memfd_create("cell", MFD_EXEC);
+    CLEANUP_CLOSE int fd = memfd_create("cell", MFD_ALLOW_SEALING | MFD_EXEC);
 
     if (fd < 0 && errno == EINVAL)
-        fd = memfd_create("cell", 0);
+        fd = memfd_create("cell", MFD_ALLOW_SEALING);
     size = (size + (64U << 20) + CELL_OFF_HEAP + step - 1) / step * step;
     if (size > CELL_MEMORY_MAX)
         size = CELL_MEMORY_MAX;
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+    /* The warden's mapping must keep what stands behind it. */
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return err_sys(e, errno, "cannot create the cell's memory");
     return TAKE_FD(fd);
 }
