@@ -29,12 +29,17 @@
 #include "base/err.h"
 #include "base/landlock.h"
 #include "base/weaken.h"
+#include "cell/abi/files.h"
 #include "walls/handover.h"
 #include "warden/relay.h"
 #include "warden/seal.h"
 #include "warden/warden.h"
 
 extern char **environ;
+
+struct children {
+    pid_t cell, files; /* 0: none */
+};
 
 enum { CANNOT = 125, CELL_NO_DESCRIPTORS = CELL_FD_DOORBELL + 1 };
 
@@ -73,7 +78,7 @@ static long put_strings(uint8_t *at, size_t cap, char *const *strings, uint32_t 
     return (long)used;
 }
 
-static int fill_header(uint8_t *base, size_t size, char **argv, struct err *e)
+static int fill_header(uint8_t *base, size_t size, char **argv, unsigned roots, struct err *e)
 {
     struct cell_header *h = (struct cell_header *)(void *)(base + CELL_OFF_HEADER);
     uint8_t *boot = base + CELL_OFF_BOOT;
@@ -82,7 +87,7 @@ static int fill_header(uint8_t *base, size_t size, char **argv, struct err *e)
 
     if (fstat(WARDEN_FD_IMAGE, &image) < 0)
         return err_sys(e, errno, "cannot examine the image");
-    words = put_strings(boot, CELL_BOOT_SIZE, argv + 5, &h->argc);
+    words = put_strings(boot, CELL_BOOT_SIZE, argv + WARDEN_FIXED_WORDS + roots, &h->argc);
     env = words < 0 ? -1 : put_strings(boot + words, CELL_BOOT_SIZE - (size_t)words, environ, &h->envc);
     if (env < 0)
         return err_set(e, E2BIG, "the command and its environment are longer than 2 MiB");
@@ -90,8 +95,8 @@ static int fill_header(uint8_t *base, size_t size, char **argv, struct err *e)
     h->abi = CELL_ABI;
     h->memory_size = size;
     h->image_size = (uint64_t)image.st_size;
-    h->flags =
-        (strchr(argv[1], 't') ? CELL_BOOT_TERMINAL : 0U) | (strchr(argv[1], 'p') ? CELL_BOOT_PORTS : 0U);
+    h->flags = (strchr(argv[1], 't') ? CELL_BOOT_TERMINAL : 0U) |
+               (strchr(argv[1], 'p') ? CELL_BOOT_PORTS : 0U) | (roots ? CELL_BOOT_FILES : 0U);
     h->boot_length = (uint32_t)(words + env);
     h->pids = (uint32_t)strtoul(argv[2], NULL, 10);
     h->cpus = (uint32_t)strtoul(argv[3], NULL, 10);
@@ -113,6 +118,39 @@ static void await_seal(const int gate[2])
     (void)close(gate[0]);
 }
 
+/* The file server: the socket at descriptor 0, the roots where they are. */
+static void become_files(int socket, char **specs, unsigned n)
+{
+    char *argv[FILES_ROOTS + 2] = {(char *)(uintptr_t) "ironclaw-files"}, *envp[] = {NULL};
+
+    for (unsigned i = 0; i < n; i++)
+        argv[i + 1] = specs[i];
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (dup2(socket, 0) < 0 || fcntl(WARDEN_FD_FILES, F_SETFD, FD_CLOEXEC) < 0)
+        _exit(120);
+    (void)syscall(SYS_close_range, 3U, (unsigned)WARDEN_FD_FILES - 1, 0U);
+    (void)syscall(SYS_close_range, WARDEN_FIRST_ROOT + n, ~0U, 0U);
+    (void)syscall(SYS_execveat, WARDEN_FD_FILES, "", argv, envp, AT_EMPTY_PATH);
+    _exit(120);
+}
+
+/* Returns our end of the stream to it, or -1 with e. */
+static int start_files(char **specs, unsigned n, pid_t *pid, struct err *e)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, errno, "the warden cannot create a socket for files");
+    *pid = fork();
+    if (*pid == 0)
+        become_files(pair[1], specs, n);
+    (void)close(pair[1]);
+    for (unsigned i = 0; i < n; i++)
+        (void)close(WARDEN_FIRST_ROOT + (int)i);
+    (void)close(WARDEN_FD_FILES);
+    return *pid < 0 ? err_sys(e, errno, "the warden cannot start the file server") : pair[0];
+}
+
 /* Descriptors 3, 4, 5 and nothing else; no environment; no terminal. */
 static void become_cell(const int gate[2])
 {
@@ -131,9 +169,8 @@ static void become_cell(const int gate[2])
         _exit(120);
     for (int fd = 0; fd < CELL_FD_IMAGE; fd++)
         (void)close(fd);
-    for (int fd = CELL_FD_DOORBELL + 1; fd < 32; fd++)
-        if (fd != 16)
-            (void)close(fd);
+    (void)syscall(SYS_close_range, CELL_FD_DOORBELL + 1U, 15U, 0U);
+    (void)syscall(SYS_close_range, 17U, ~0U, 0U);
     /* The one file is for the next call. Its system call filter leaves the cell no way to name a file at all,
      * nor to get another descriptor. */
     if (landlock_restrict(&(const struct landlock_path){16, LANDLOCK_READ}, 1, true, true, NULL) < 0 ||
@@ -199,15 +236,30 @@ static void describe_death(int status, char *out, size_t cap)
         (void)snprintf(out, cap, "the cell's kernel did not start (status %d)", WEXITSTATUS(status));
 }
 
+/* What the cell changed of the host's files is the host's before we end. */
+static void finish_files(struct relay *r, struct children *c)
+{
+    int socket = r->channels[CELL_STREAM_FILES].out;
+
+    if (c->files <= 0)
+        return;
+    (void)shutdown(socket, SHUT_WR);
+    while (waitpid(c->files, NULL, 0) < 0 && errno == EINTR)
+        ;
+    c->files = 0;
+}
+
 /* Everything that ended: the cell's orphans come to pid 1. True once its first process is among it. */
-static bool reap(pid_t cell, int *status)
+static bool reap(struct children *c, int *status)
 {
     bool ended = false;
     pid_t pid;
     int st;
 
     while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
-        if (pid != cell)
+        if (pid == c->files)
+            c->files = 0;
+        if (pid != c->cell)
             continue;
         *status = st;
         ended = true;
@@ -216,12 +268,13 @@ static bool reap(pid_t cell, int *status)
 }
 
 /* The workload has ended, or could not be executed. */
-static int end_workload(struct relay *r, uint32_t state)
+static int end_workload(struct relay *r, struct children *c, uint32_t state)
 {
     uint32_t word = atomic_load(&cell_header(&r->memory)->status);
     char text[ERR_TEXT_MAX];
 
     relay_flush(r, true);
+    finish_files(r, c);
     if (state == CELL_NOEXEC) {
         cell_message(&r->memory, text, sizeof(text));
         report(CONTROL_ERROR, text);
@@ -230,11 +283,12 @@ static int end_workload(struct relay *r, uint32_t state)
 }
 
 /* The kernel has ended, with or without a word. */
-static int end_kernel(struct relay *r, uint32_t state, int status)
+static int end_kernel(struct relay *r, struct children *c, uint32_t state, int status)
 {
     char text[ERR_TEXT_MAX];
 
     relay_flush(r, false);
+    finish_files(r, c);
     if (state == CELL_PANICKED) {
         (void)snprintf(text, sizeof(text), "kernel panic in the cell: ");
         cell_message(&r->memory, text + strlen(text), sizeof(text) - strlen(text));
@@ -250,7 +304,7 @@ static int end_kernel(struct relay *r, uint32_t state, int status)
 }
 
 /* Returns the exit status once the cell has ended. */
-static int supervise(struct relay *r, pid_t cell, int signals, bool terminal)
+static int supervise(struct relay *r, struct children *c, int signals, bool terminal)
 {
     enum { SIGNALS, CONTROL, DOORBELL, RELAY };
     static struct pollfd fds[RELAY + RELAY_POLL];
@@ -287,7 +341,7 @@ static int supervise(struct relay *r, pid_t cell, int signals, bool terminal)
         relay_serve(r, fds + RELAY);
         if ((fds[SIGNALS].revents & POLLIN) && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
             if (info.ssi_signo == SIGCHLD)
-                dead = reap(cell, &status) || dead;
+                dead = reap(c, &status) || dead;
             else
                 take_signal(r, &info, terminal);
         }
@@ -297,9 +351,9 @@ static int supervise(struct relay *r, pid_t cell, int signals, bool terminal)
             report(CONTROL_READY, "");
         }
         if (state == CELL_EXITED || state == CELL_NOEXEC)
-            return end_workload(r, state);
+            return end_workload(r, c, state);
         if (state > CELL_RUNNING || dead)
-            return end_kernel(r, state, status);
+            return end_kernel(r, c, state, status);
     }
 }
 
@@ -311,10 +365,13 @@ int main(int argc, char **argv)
     sigset_t all;
     bool terminal = argc > 1 && strchr(argv[1], 't');
     uint8_t *base;
-    pid_t pid;
-    int signals, gate[2];
+    struct children children = {0, 0};
+    unsigned roots =
+        argc > WARDEN_FIXED_WORDS ? (unsigned)strtoul(argv[WARDEN_FIXED_WORDS - 1], NULL, 10) : 0;
+    int signals, gate[2], files = -1;
 
-    if (argc < 6 || getpid() != 1 || fstat(WARDEN_FD_MEMORY, &memory) < 0) {
+    if (argc <= WARDEN_FIXED_WORDS || roots > FILES_ROOTS || (unsigned)argc <= WARDEN_FIXED_WORDS + roots ||
+        getpid() != 1 || fstat(WARDEN_FD_MEMORY, &memory) < 0) {
         (void)!write(2, "ironclaw-warden is started by the cell wall, not by hand\n", 57);
         return CANNOT;
     }
@@ -327,22 +384,24 @@ int main(int argc, char **argv)
     if (base == MAP_FAILED || signals < 0 || pipe2(gate, O_CLOEXEC) < 0) {
         (void)err_sys(&e, errno, "the warden cannot map the cell's memory");
     } else if ((!terminal || take_terminal(&e) == 0) &&
-               fill_header(base, (size_t)memory.st_size, argv, &e) == 0) {
-        relay_init(&relay, base, strchr(argv[1], 'p') != NULL, terminal);
+               fill_header(base, (size_t)memory.st_size, argv, roots, &e) == 0 &&
+               (roots == 0 ||
+                (files = start_files(argv + WARDEN_FIXED_WORDS, roots, &children.files, &e)) >= 0)) {
+        relay_init(&relay, base, strchr(argv[1], 'p') != NULL, terminal, files);
         if (terminal)
             copy_window_size(cell_header(&relay.memory));
-        pid = fork();
-        if (pid == 0)
+        children.cell = fork();
+        if (children.cell == 0)
             become_cell(gate);
         (void)close(WARDEN_FD_IMAGE);
         (void)close(WARDEN_FD_MEMORY);
         (void)close(WARDEN_FD_KERNEL);
-        if (pid < 0)
+        if (children.cell < 0)
             (void)err_sys(&e, errno, "the warden cannot start the cell");
         else if (warden_seal(&e) == 0) {
             (void)close(gate[0]);
             (void)close(gate[1]);
-            return supervise(&relay, pid, signals, terminal);
+            return supervise(&relay, &children, signals, terminal);
         }
     }
     report(CONTROL_ERROR, e.text);

@@ -27,7 +27,7 @@ static void notify(const struct relay *r, unsigned i)
         (void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal)
+void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal, int files)
 {
     memset(r, 0, sizeof(*r));
     r->memory.base = base;
@@ -39,6 +39,11 @@ void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal)
     r->channels[CELL_STREAM_ERROR] = (struct channel){.in = -1, .out = 2, .used = true};
     stream_set_state(&r->memory, CELL_STREAM_CONSOLE, CELL_OPEN);
     stream_set_state(&r->memory, CELL_STREAM_ERROR, CELL_OPEN);
+    if (files >= 0) {
+        r->channels[CELL_STREAM_FILES] =
+            (struct channel){.in = files, .out = files, .is_socket = true, .used = true};
+        stream_set_state(&r->memory, CELL_STREAM_FILES, CELL_OPEN);
+    }
 }
 
 /* ---- one channel */

@@ -33,8 +33,8 @@ struct relay {
 };
 
 /* The console: descriptors 0, 1 and 2; of a terminal all three are its slave. `base`: at least CELL_OFF_HEAP
- * bytes of the memory file. */
-void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal);
+ * bytes of the memory file. `files`: the file server's socket, or -1. */
+void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal, int files);
 /* Fills what to wait for, in fds[RELAY_POLL]; returns how many. */
 unsigned relay_prepare(struct relay *r, struct pollfd *fds);
 /* A connection waits for its turn: come back after RELAY_RETRY_MS. */

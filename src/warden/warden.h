@@ -1,7 +1,7 @@
 /*
  * warden.h - ironclaw-warden, pid 1 of a cell's pid namespace: what it is given.
  *
- *     ironclaw-warden LETTERS PIDS CPUS MEMORY COMMAND [ARGUMENT]...
+ *     ironclaw-warden LETTERS PIDS CPUS MEMORY N (r|w)TARGET*N COMMAND [ARGUMENT]...
  *
  * LETTERS: 't' descriptor 0 is the slave of the sandbox's terminal, 'p' there are ports. PIDS, MEMORY:
  * limits, 0: none. Its environment is the workload's.
@@ -15,7 +15,10 @@ enum {
     WARDEN_FD_DOORBELL = 6,
     WARDEN_FD_KERNEL = 7, /* ironclaw-cell */
     WARDEN_FD_SELF = 8,   /* while it is executed */
-    WARDEN_DESCRIPTORS = 9,
+    WARDEN_FD_FILES = 9,  /* ironclaw-files, if there are directories of the host */
+    WARDEN_DESCRIPTORS = 10,
+    WARDEN_FIRST_ROOT = 10, /* where ironclaw-files expects them too: files/files.h */
+    WARDEN_FIXED_WORDS = 6, /* of the command line */
 };
 
 /* Listening sockets in the warden's otherwise empty root. */

@@ -56,13 +56,18 @@ enum cell_port {
     CELL_PORT_QUEUE = 1,
     CELL_PORT_MODEL = 2,
 };
-enum { CELL_STREAM_CONSOLE = 0, CELL_STREAM_ERROR = 1, CELL_STREAM_FIRST_FREE = 2 };
+enum {
+    CELL_STREAM_CONSOLE = 0,
+    CELL_STREAM_ERROR = 1,
+    CELL_STREAM_FILES = 2, /* the host's directories (abi/files.h), with CELL_BOOT_FILES */
+    CELL_STREAM_FIRST_FREE = 3
+};
 
 /*
  * Life of a stream, its `state`:
  *   FREE -> CONNECT (cell: port is set) -> OPEN | REFUSED (warden: error is set) -> CLOSING (cell: wants
  *   nothing more) -> FREE (warden: everything flushed, nothing of it is left)
- * The console streams are OPEN from the start and never freed.
+ * The console's streams and that of files are OPEN from the start and never freed.
  */
 enum cell_stream_state { CELL_FREE = 0, CELL_CONNECT = 1, CELL_OPEN = 2, CELL_REFUSED = 3, CELL_CLOSING = 4 };
 
@@ -96,7 +101,7 @@ enum cell_state {
         4, /* the workload cannot be executed: header.message; header.status is 126 << 8 or 127 << 8 */
 };
 
-enum { CELL_BOOT_TERMINAL = 1, CELL_BOOT_PORTS = 2 };
+enum { CELL_BOOT_TERMINAL = 1, CELL_BOOT_PORTS = 2, CELL_BOOT_FILES = 4 };
 
 struct cell_header {
     uint32_t magic, abi;

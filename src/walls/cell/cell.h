@@ -11,10 +11,11 @@
 
 extern const struct wall_ops cell_wall;
 
-enum { CELL_BINARIES = 2 };
+enum { CELL_BINARIES = 3 };
 
 /* Runs in the cloned child, never returns: on failure the sentence goes to `control` and the child exits 125.
- * `image`: the EROFS file. `binaries`: warden and kernel, open for execution. */
+ * `image`: the EROFS file. `binaries`: warden, kernel and
+ * file server, open for execution; the last is -1 if the host shows no directory. */
 void cell_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, int image,
                 const int binaries[CELL_BINARIES], bool rootless) __attribute__((noreturn));
 

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/weaken.h"
+#include "cell/abi/files.h"
 #include "cell/abi/layout.h"
 #include "walls/cell/cell.h"
 #include "walls/envelope.h"
@@ -107,19 +108,66 @@ static int create_memory(const struct sandbox_spec *spec, struct err *e)
     return TAKE_FD(fd);
 }
 
-/* What the warden finds where (warden/warden.h); nothing else survives. */
-static int arrange(const struct sandbox_spec *spec, const int sources[WARDEN_DESCRIPTORS], struct err *e)
-{
-    int high[WARDEN_DESCRIPTORS];
+/* What the host shows of its files: opened while its tree is in sight, without a name from then on. */
+struct roots {
+    int fds[FILES_ROOTS];
+    unsigned n;
+};
 
-    (void)spec;
-    for (int i = 0; i < WARDEN_DESCRIPTORS; i++) /* out of the way first */
-        if ((high[i] = fcntl(sources[i], F_DUPFD_CLOEXEC, 32)) < 0)
+static int add_root(struct roots *r, const char *source, bool writable, uint32_t uid, bool rootless,
+                    struct err *e)
+{
+    int fd = tree_detach(AT_FDCWD, source, writable ? TREE_RW : TREE_RO, false, e), opened;
+    struct stat st;
+    char path[64];
+
+    if (fd < 0)
+        return -1;
+    r->fds[r->n++] = fd;
+    if (writable && !rootless && tree_map_owner(fd, source, uid, 0, e) < 0)
+        return -1;
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "cannot examine %s", source);
+    if (!S_ISREG(st.st_mode))
+        return 0;
+    /* A file is read and written through its descriptor, which has to be more than a place. */
+    (void)io_format(path, sizeof(path), "/proc/self/fd/%d", fd);
+    opened = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (opened < 0)
+        return err_sys(e, errno, "cannot open %s", source);
+    (void)close(fd);
+    r->fds[r->n - 1] = opened;
+    return 0;
+}
+
+static int open_roots(const struct sandbox_spec *spec, struct roots *r, bool rootless, struct err *e)
+{
+    if (spec->workspace && add_root(r, spec->workspace, true, spec->uid, rootless, e) < 0)
+        return err_wrap(e, "workspace");
+    for (size_t i = 0; i < spec->nmounts; i++)
+        if (add_root(r, spec->mounts[i].source, spec->mounts[i].writable, spec->uid, rootless, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* What the warden finds where (warden/warden.h); nothing else survives. */
+static int arrange(const int sources[WARDEN_DESCRIPTORS], const struct roots *roots, struct err *e)
+{
+    enum { MOST = WARDEN_DESCRIPTORS + FILES_ROOTS, ASIDE = 64 };
+    int all[MOST], n = WARDEN_DESCRIPTORS + (int)roots->n;
+
+    memcpy(all, sources, WARDEN_DESCRIPTORS * sizeof(*all));
+    memcpy(all + WARDEN_FIRST_ROOT, roots->fds, roots->n * sizeof(*all));
+    for (int i = 0; i < n; i++) { /* out of the way first */
+        if (all[i] >= 0 && (all[i] = fcntl(all[i], F_DUPFD_CLOEXEC, ASIDE)) < 0)
             return err_sys(e, errno, "cannot duplicate descriptor %d", sources[i]);
-    for (int i = 0; i < WARDEN_DESCRIPTORS; i++)
-        if (dup3(high[i], i, i == WARDEN_FD_SELF ? O_CLOEXEC : 0) < 0)
+    }
+    for (int i = 0; i < n; i++)
+        if (all[i] >= 0 && dup3(all[i], i, i == WARDEN_FD_SELF ? O_CLOEXEC : 0) < 0)
             return err_sys(e, errno, "cannot place descriptor %d", i);
-    if (syscall(SYS_close_range, (unsigned)WARDEN_DESCRIPTORS, ~0U, 0U) < 0)
+    if (all[WARDEN_FD_FILES] < 0)
+        (void)close(WARDEN_FD_FILES);
+    if (syscall(SYS_close_range, (unsigned)n, ~0U, 0U) < 0)
         return err_sys(e, errno, "cannot close inherited descriptors");
     return 0;
 }
@@ -131,6 +179,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
     CLEANUP_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     CLEANUP_CLOSE int memory = -1;
     CLEANUP_CLOSE int doorbell = -1;
+    struct roots roots = {.n = 0};
     int sources[WARDEN_DESCRIPTORS], slave = -1;
 
     if (proc_self < 0 || null < 0)
@@ -147,7 +196,8 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
         return err_sys(e, errno, "cannot set the host name");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return err_sys(e, errno, "cannot make the mounts private");
-    if (spec->terminal && open_terminal(control, &slave, e) < 0)
+    if (open_roots(spec, &roots, rootless, e) < 0 ||
+        (spec->terminal && open_terminal(control, &slave, e) < 0))
         return -1;
     if (enter_empty_root(e) < 0 || (spec->ports && open_ports(control, e) < 0) || envelope_seal_root(e) < 0)
         return -1;
@@ -166,31 +216,50 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
     sources[WARDEN_FD_DOORBELL] = doorbell;
     sources[WARDEN_FD_KERNEL] = binaries[1];
     sources[WARDEN_FD_SELF] = binaries[0];
-    return arrange(spec, sources, e);
+    sources[WARDEN_FD_FILES] = binaries[2];
+    return arrange(sources, &roots, e);
+}
+
+/* Freed by exec. */
+static char **warden_arguments(const struct sandbox_spec *spec)
+{
+    static char letters[4], pids[16], cpus[16], memory[24], count[16];
+    size_t words = 0, n = 0, roots = (spec->workspace ? 1U : 0U) + spec->nmounts;
+    char **argv;
+
+    while (spec->argv[words])
+        words++;
+    argv = x_calloc(WARDEN_FIXED_WORDS + roots + words + 1, sizeof(*argv));
+    (void)io_format(letters, sizeof(letters), "%s%s", spec->terminal ? "t" : "-", spec->ports ? "p" : "-");
+    (void)io_format(pids, sizeof(pids), "%u", spec->limits.pids);
+    (void)io_format(cpus, sizeof(cpus), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
+    (void)io_format(memory, sizeof(memory), "%llu", (unsigned long long)spec->limits.memory_bytes);
+    (void)io_format(count, sizeof(count), "%zu", roots);
+    argv[n++] = (char *)(uintptr_t) "ironclaw-warden";
+    argv[n++] = letters;
+    argv[n++] = pids;
+    argv[n++] = cpus;
+    argv[n++] = memory;
+    argv[n++] = count;
+    if (spec->workspace)
+        argv[n++] = (char *)(uintptr_t) "w/workspace";
+    for (size_t i = 0; i < spec->nmounts; i++) {
+        size_t cap = strlen(spec->mounts[i].target) + 2;
+        argv[n] = x_malloc(cap);
+        (void)io_format(argv[n++], cap, "%c%s", spec->mounts[i].writable ? 'w' : 'r', spec->mounts[i].target);
+    }
+    memcpy(argv + n, spec->argv, words * sizeof(*argv));
+    return argv;
 }
 
 void cell_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, int image,
                 const int binaries[CELL_BINARIES], bool rootless)
 {
     struct err e = ERR_INIT;
-    char letters[4], pids[16], cpus[16], memory[24];
-    size_t words = 0;
     char **argv;
 
     envelope_begin();
-    while (spec->argv[words])
-        words++;
-    argv = x_calloc(words + 7, sizeof(*argv));
-    (void)io_format(letters, sizeof(letters), "%s%s", spec->terminal ? "t" : "-", spec->ports ? "p" : "-");
-    (void)io_format(pids, sizeof(pids), "%u", spec->limits.pids);
-    (void)io_format(cpus, sizeof(cpus), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
-    (void)io_format(memory, sizeof(memory), "%llu", (unsigned long long)spec->limits.memory_bytes);
-    argv[0] = (char *)(uintptr_t) "ironclaw-warden";
-    argv[1] = letters;
-    argv[2] = pids;
-    argv[3] = cpus;
-    argv[4] = memory;
-    memcpy(argv + 5, spec->argv, words * sizeof(*argv));
+    argv = warden_arguments(spec);
     if (build(spec, cgroup, control, image, binaries, rootless, &e) == 0) {
         (void)syscall(SYS_execveat, WARDEN_FD_SELF, "", argv, weaken_environment(spec->envp), AT_EMPTY_PATH);
         (void)err_sys(&e, errno, "cannot execute the warden");

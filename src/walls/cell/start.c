@@ -52,16 +52,14 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
     CLEANUP_CLOSE int image = -1;
     CLEANUP_CLOSE int warden = -1;
     CLEANUP_CLOSE int kernel = -1;
+    CLEANUP_CLOSE int files = -1;
+    bool shows_files = spec->workspace || spec->nmounts > 0;
     int pair[2];
 
     *s = (struct sandbox)SANDBOX_INIT;
-    if (spec->workspace || spec->nmounts > 0)
-        return err_set(
-            e, EOPNOTSUPP,
-            "cell: %s of the host cannot be shown in a cell yet (use --wall container, or leave it out)",
-            spec->workspace ? "a workspace" : "a mount");
     if ((image = cell_image_open(spec->rootfs, e)) < 0 || (warden = open_binary("ironclaw-warden", e)) < 0 ||
         (kernel = open_binary("ironclaw-cell", e)) < 0 ||
+        (shows_files && (files = open_binary("ironclaw-files", e)) < 0) ||
         cgroup_create(&s->cgroup, spec->id, &spec->limits, e) < 0)
         return err_wrap(e, "cell");
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -76,7 +74,7 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
                                 (rootless ? CLONE_NEWUSER : 0),
                             &s->pidfd);
     if (s->pid == 0)
-        cell_child(spec, &s->cgroup, child_control, image, (const int[]){warden, kernel}, rootless);
+        cell_child(spec, &s->cgroup, child_control, image, (const int[]){warden, kernel, files}, rootless);
     if (s->pid < 0) {
         int code = errno;
         s->pid = 0;
