@@ -7,6 +7,7 @@
 #include "cell/base/text.h"
 #include "cell/fs/calls.h"
 #include "cell/fs/dir.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/process.h"
@@ -50,6 +51,10 @@ static int add_name(struct walk *w, struct inode *i)
     if (inode_is_dir(i))
         w->dir->inode->nlink++;
     inode_touch(w->dir->inode, true);
+    if (i->nlink == 1 || inode_is_dir(i))
+        told_create(w->dir->inode, w->last, w->length, i);
+    else
+        told_link(w->dir->inode, w->last, w->length, i);
     return 0;
 }
 
@@ -64,6 +69,8 @@ static long make_node(int dirfd, u64 user_path, unsigned mode)
         return rc;
     mode &= ~(current_process->fs.umask & 0777);
     rc = find_place(&w, dirfd, path, S_ISDIR(mode));
+    if (rc == 0 && (S_ISCHR(mode) || S_ISBLK(mode)))
+        rc = -EPERM;
     if (rc == 0)
         rc = w.dir->inode->ops->create(w.dir->inode, mode, 0, &i);
     if (rc == 0)
@@ -92,9 +99,9 @@ static long do_mknod(int dirfd, u64 path, unsigned mode)
     case S_IFREG:
     case S_IFIFO:
     case S_IFSOCK:
-        break;
-    case S_IFCHR:
+    case S_IFCHR: /* not permitted, but other errors come first */
     case S_IFBLK:
+        break;
     case S_IFDIR:
         return -EPERM;
     default:
@@ -250,6 +257,7 @@ static long remove_found(struct dentry *d, bool as_directory)
     }
     inode_touch(d->inode, false);
     inode_touch(dir->inode, true);
+    told_remove(dir->inode, d->name, d->length);
     dentry_remove(d);
     return 0;
 }

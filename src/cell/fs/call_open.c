@@ -39,7 +39,8 @@ static long do_open(u64 dirfd, u64 path, u64 open_flags, u64 mode, unsigned walk
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     else
         flags |= O_LARGEFILE;
-    if ((flags & __O_TMPFILE) && (flags & O_TMPFILE) != O_TMPFILE)
+    if ((flags & __O_TMPFILE) &&
+        ((flags & (O_TMPFILE | O_CREAT)) != O_TMPFILE || (flags & O_ACCMODE) == O_RDONLY))
         return -EINVAL;
     name = path_copy((const void *)path, false, &error);
     if (!name)

@@ -77,12 +77,12 @@ FS_CALL(sys_write)
 
 static long at_position(u64 fd, bool for_write, u64 pos, struct file **f)
 {
-    long rc;
-
     if ((s64)pos < 0)
         return -EINVAL;
-    rc = get_file(fd, for_write, f);
-    return rc < 0 ? rc : has_position(*f) ? 0 : -ESPIPE;
+    *f = fd_file((int)fd);
+    if (!*f)
+        return -EBADF;
+    return has_position(*f) ? get_file(fd, for_write, f) : -ESPIPE;
 }
 
 FS_CALL(sys_pread64)

@@ -59,6 +59,15 @@ struct fs_time fs_now(void)
     return (struct fs_time){(s64)(ns / 1000000000U), (u32)(ns % 1000000000U)};
 }
 
+/* Whoever changes a program takes its privileges away. */
+void inode_changed(struct inode *i)
+{
+    i->mode &= ~(u32)S_ISUID;
+    if (i->mode & S_IXGRP)
+        i->mode &= ~(u32)S_ISGID;
+    inode_touch(i, true);
+}
+
 void inode_touch(struct inode *i, bool modified)
 {
     i->ctime = fs_now();

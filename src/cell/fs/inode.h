@@ -28,6 +28,9 @@ struct super {
     u64 magic; /* statfs.f_type */
     u64 next_ino;
     struct dentry *root;
+    /* A directory of the host (host_files.h): its number + 1 once changes are told, else 0. */
+    u16 host_root, host_index;
+    bool is_host, host_writable;
 };
 
 struct fs_time {
@@ -94,6 +97,7 @@ void inode_put(struct inode *i);
 
 /* The clock of time stamps: like Linux's, it ticks every few milliseconds. */
 struct fs_time fs_now(void);
+void inode_changed(struct inode *i);              /* the contents of a regular file did */
 void inode_touch(struct inode *i, bool modified); /* ctime, and mtime too */
 void inode_accessed(struct inode *i);             /* atime, as relatime has it */
 

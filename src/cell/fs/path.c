@@ -289,7 +289,10 @@ int walk_last(struct walk *w, struct dentry **out)
             dentry_get(d);
             break;
         }
+        if (w->trailing && (w->flags & WALK_CREATE) && !is_dots(w->last, w->length))
+            return -EISDIR;
         rc = step(w, w->last, w->length, &d);
+        w->missing = rc == -ENOENT;
         if (rc < 0)
             return rc;
         if (!inode_is_link(d->inode) || !((w->flags & WALK_FOLLOW) || w->trailing))

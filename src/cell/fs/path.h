@@ -56,6 +56,7 @@ enum {
     WALK_NO_XDEV = 32,  /* RESOLVE_NO_XDEV */
     WALK_BENEATH = 64,  /* RESOLVE_BENEATH */
     WALK_IN_ROOT = 128, /* RESOLVE_IN_ROOT */
+    WALK_CREATE = 256,  /* for O_CREAT: a name with a slash behind it is -EISDIR, there or not */
 };
 
 /*
@@ -64,7 +65,7 @@ enum {
  *
  *     walk_begin(&w, dirfd, path, flags)
  *     walk_parent(&w)                      w.dir is the directory, w.last the name
- *     walk_last(&w, &found)                -ENOENT: w.dir and w.last say what to make
+ *     walk_last(&w, &found)                -ENOENT and w.missing: w.dir and w.last say what to make
  *     walk_end(&w)
  */
 struct walk {
@@ -73,6 +74,7 @@ struct walk {
     const char *rest, *last;
     size_t length; /* of the last name; 0: the path ends at dir itself */
     bool trailing; /* "name/" */
+    bool missing;  /* -ENOENT of walk_last() means the last name, in dir: it could be made */
     unsigned flags, links;
     char *buffer; /* what a link said, and what came behind it */
 };

@@ -239,7 +239,7 @@ int tmpfs_truncate(struct inode *i, u64 size)
         clear_bytes(i, size, PAGE_UP(size));
     }
     i->size = size;
-    inode_touch(i, true);
+    inode_changed(i);
     return 0;
 }
 
@@ -256,7 +256,7 @@ static int punch(struct inode *i, u64 offset, u64 end)
         drop_pages(i, first / PAGE, last / PAGE);
         clear_bytes(i, last, end);
     }
-    inode_touch(i, true);
+    inode_changed(i);
     return 0;
 }
 
@@ -270,7 +270,7 @@ int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len)
     if (end > FILE_MAX)
         return -EFBIG;
     if (mode & FALLOC_FL_PUNCH_HOLE)
-        return mode & FALLOC_FL_KEEP_SIZE ? punch(i, offset, MIN(end, PAGE_UP(i->size))) : -EOPNOTSUPP;
+        return mode & FALLOC_FL_KEEP_SIZE ? punch(i, offset, end) : -EOPNOTSUPP;
     if (end > i->size && !(mode & FALLOC_FL_KEEP_SIZE) && (i->seals & F_SEAL_GROW))
         return -EPERM;
     if ((PAGE_UP(end) - PAGE_DOWN(offset)) / PAGE > usage->max)
@@ -281,7 +281,7 @@ int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len)
         return rc;
     if (end > i->size && !(mode & FALLOC_FL_KEEP_SIZE))
         i->size = end;
-    inode_touch(i, true);
+    inode_changed(i);
     return 0;
 }
 
@@ -320,10 +320,10 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
     size_t done = 0;
     long allowed;
 
-    if (f->flags & O_APPEND)
-        *pos = i->size;
     if (len == 0)
         return 0;
+    if (f->flags & O_APPEND)
+        *pos = i->size;
     if (i->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
         return -EPERM;
     allowed = regular_limit(*pos, len);
@@ -356,7 +356,7 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
             break;
     }
     if (done > 0)
-        inode_touch(i, true);
+        inode_changed(i);
     return done > 0 ? (long)done : -EFAULT;
 }
 
