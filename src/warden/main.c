@@ -240,10 +240,15 @@ static void describe_death(int status, char *out, size_t cap)
 static void finish_files(struct relay *r, struct children *c)
 {
     int socket = r->channels[CELL_STREAM_FILES].out;
+    char answers[4096];
+    ssize_t n;
 
     if (c->files <= 0)
         return;
     (void)shutdown(socket, SHUT_WR);
+    do { /* nobody reads them any more, but the server must not wait for that */
+        n = read(socket, answers, sizeof(answers));
+    } while (n > 0 || (n < 0 && errno == EINTR));
     while (waitpid(c->files, NULL, 0) < 0 && errno == EINTR)
         ;
     c->files = 0;

@@ -320,9 +320,9 @@ void relay_flush(struct relay *r, bool patient)
         while (left > 0 && !c->out_ended) {
             struct pollfd p = {.fd = c->out, .events = POLLOUT};
             uint32_t before = c->tx_head;
-            int n = poll(&p, 1, patient && !c->is_socket ? -1 : IMPATIENCE_MS);
-            if (n == 0 && c->is_socket)
-                return; /* one such second for all the ports: consoles come first */
+            int n = poll(&p, 1, patient && i < CELL_STREAM_FIRST_FREE ? -1 : IMPATIENCE_MS);
+            if (n == 0 && i >= CELL_STREAM_FIRST_FREE)
+                return; /* one such second for all the ports: the others came first */
             if (n == 0 || (n < 0 && errno != EINTR))
                 break;
             move_out(r, i, n > 0);

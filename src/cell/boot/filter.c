@@ -112,6 +112,8 @@ static const struct line policy[] = {
     ANY(__NR_gettid),
     ANY(__NR_sched_yield),
     IF1(__NR_getrandom, IS(2, 0)),
+    /* What the host makes of a wait with a timeout that was stopped and continued, or frozen. */
+    ANY(__NR_restart_syscall),
 };
 
 enum {

@@ -9,7 +9,6 @@
  * Freestanding: shared by the cell kernel and the test that interprets it.
  */
 #pragma once
-#include <asm/signal.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
 
@@ -17,7 +16,7 @@
  * that CHILD_CLEARTID names. */
 #define CELL_CLONE_THREAD                                                                                    \
     (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID)
-#define CELL_CLONE_FORK SIGCHLD
+#define CELL_CLONE_FORK 17 /* SIGCHLD; its header and a C library exclude each other */
 
 /* For seccomp(SECCOMP_SET_MODE_FILTER). Static; needs no_new_privs, which the envelope has set. */
 const struct sock_fprog *cell_filter(void);
