@@ -16,11 +16,11 @@ static const char *text_of(const json_t *o, const char *key)
     return t ? t : "";
 }
 
-/* Weakest first; walls of one rank are equally strong. */
+/* Weakest first. A cell is one boundary, narrower than a container's; the others put two in a row. */
 static const struct {
     const char *name;
     int rank;
-} walls[] = {{"container", 1}, {"gvisor", 2}, {"cell", 2}, {"microvm", 3}};
+} walls[] = {{"container", 1}, {"cell", 2}, {"gvisor", 3}, {"microvm", 4}};
 
 static int wall_rank(const char *name)
 {
@@ -46,7 +46,7 @@ static int verify_wall(const json_t *after, const json_t *config, struct err *e)
     const char *minimum[] = {text_of(config, "wall_minimum"), text_of(tenant, "wall_minimum")};
 
     if (wall_rank(wall) == 0)
-        return err_set(e, 0, "wall \"%s\" is not one of container, gvisor, cell, microvm", wall);
+        return err_set(e, 0, "wall \"%s\" is not one of container, cell, gvisor, microvm", wall);
     for (size_t i = 0; i < ARRAY_LEN(minimum); i++)
         if (wall_rank(wall) < wall_rank(minimum[i]))
             return err_set(e, 0, "wall \"%s\" is weaker than the %s minimum \"%s\"", wall,
