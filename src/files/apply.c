@@ -23,9 +23,9 @@ enum { PERMISSIONS = 0777 }; /* no set-uid, set-gid or sticky bit leaves a cell 
 
 static int open_beneath(int root, const char *path, int flags)
 {
-    struct open_how how = {.flags = (uint64_t)flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-                                      RESOLVE_NO_XDEV};
+    struct open_how how = {
+        .flags = (uint64_t)(unsigned)flags | O_CLOEXEC | O_NOFOLLOW | (flags & O_PATH ? 0 : O_NONBLOCK),
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
 
     return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
 }

@@ -10,6 +10,7 @@
 #include "cell/base/shared.h"
 #include "cell/base/text.h"
 #include "cell/fs/file.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
 #include "cell/ipc/stream.h"
 #include "cell/proc/calls.h"
@@ -43,6 +44,14 @@ static void cannot_execute(const char *name, long error)
                       : error == -E2BIG   ? "Argument list too long"
                                           : "it cannot be loaded");
     atomic_store(&HEADER->status, (u32)code << 8);
+    end_cell(CELL_NOEXEC);
+}
+
+/* Nothing of the workload has run. */
+static void cannot_start(const char *why)
+{
+    (void)text_format(HEADER->message, sizeof(HEADER->message), "%s", why);
+    atomic_store(&HEADER->status, 125U << 8);
     end_cell(CELL_NOEXEC);
 }
 
@@ -111,15 +120,36 @@ static long find_command(struct exec_request *r, char *found, size_t cap)
     }
 }
 
+static int enter_workspace(void)
+{
+    struct fs_context *c = &current_process->fs;
+    struct link_target t;
+    int rc = path_find(AT_FDCWD, "/workspace", WALK_FOLLOW | WALK_DIRECTORY, &t);
+
+    if (rc == 0) {
+        dentry_put(c->cwd);
+        c->cwd = t.dentry;
+        dentry_get(c->cwd);
+    }
+    link_target_put(&t);
+    return rc;
+}
+
 /* The first program's process starts here. */
 static void workload(void)
 {
     struct exec_request r = {0};
     static char name[4096];
+    const char *why;
     long rc;
 
     kernel_lock();
+    rc = host_files_load(&why);
+    if (rc < 0)
+        cannot_start(why);
     rc = take_strings(&r);
+    if (rc == 0)
+        rc = enter_workspace();
     if (rc == 0)
         rc = tty_open_console(HEADER->flags & CELL_BOOT_TERMINAL);
     if (rc == 0) {
@@ -157,14 +187,14 @@ void init_run(void)
     if (rc < 0)
         panic("cannot start the workload's process: %d", rc);
     for (;;) {
-        if (SHARED->main_ended)
+        if (SHARED->main_ended && host_files_idle())
             end_cell(CELL_EXITED);
         take_signals();
         tty_service();
         next = timers_run();
         if (atomic_fetch_and(&current()->arch.pending, 0) & PENDING_CHILD)
             process_check_children(current_process);
-        if (!SHARED->main_ended)
+        if (!SHARED->main_ended || !host_files_idle())
             (void)thread_sleep(next);
     }
 }

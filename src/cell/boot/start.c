@@ -20,6 +20,7 @@
 #include "cell/boot/filter.h"
 #include "cell/boot/init.h"
 #include "cell/fs/file.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
 #include "cell/ipc/stream.h"
 #include "cell/mem/heap.h"
@@ -156,6 +157,7 @@ void cell_boot(unsigned long *stack)
     t = table_init();
     __asm__ volatile("wrgsbase %0" : : "r"(t));
     streams_init();
+    host_files_init();
     net_init();
     pty_init();
     console_tty_init();

@@ -10,6 +10,7 @@
 
 #include "cell/base/text.h"
 #include "cell/fs/calls.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
 #include "cell/fs/regular.h"
 #include "cell/ipc/pipe.h"
@@ -33,6 +34,7 @@ static long set_mode(struct inode *i, unsigned mode)
         return -EOPNOTSUPP;
     i->mode = (i->mode & S_IFMT) | (mode & 07777);
     inode_touch(i, false);
+    told_mode(i);
     return 0;
 }
 
@@ -146,6 +148,7 @@ static long set_times(struct inode *i, const struct __kernel_timespec *ts)
             *times[k] = (struct fs_time){ts[k].tv_sec, (u32)ts[k].tv_nsec};
     }
     i->ctime = fs_now();
+    told_time(i);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "cell/fs/dir.h"
 #include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
+#include "cell/fs/tmpfs.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/process.h"
 
@@ -51,11 +52,16 @@ static int add_name(struct walk *w, struct inode *i)
     if (inode_is_dir(i))
         w->dir->inode->nlink++;
     inode_touch(w->dir->inode, true);
-    if (i->nlink == 1 || inode_is_dir(i))
-        told_create(w->dir->inode, w->last, w->length, i);
-    else
-        told_link(w->dir->inode, w->last, w->length, i);
     return 0;
+}
+
+static int add_new(struct walk *w, struct inode *i)
+{
+    int rc = add_name(w, i);
+
+    if (rc == 0)
+        told_create(w->dir->inode, w->last, w->length, i);
+    return rc;
 }
 
 static long make_node(int dirfd, u64 user_path, unsigned mode)
@@ -74,7 +80,7 @@ static long make_node(int dirfd, u64 user_path, unsigned mode)
     if (rc == 0)
         rc = w.dir->inode->ops->create(w.dir->inode, mode, 0, &i);
     if (rc == 0)
-        rc = add_name(&w, i);
+        rc = add_new(&w, i);
     walk_end(&w);
     path_free(path);
     return rc;
@@ -166,7 +172,7 @@ static long do_symlink(u64 user_target, int dirfd, u64 user_path)
         if (rc == 0)
             rc = w.dir->inode->ops->symlink(w.dir->inode, target, &i);
         if (rc == 0)
-            rc = add_name(&w, i);
+            rc = add_new(&w, i);
         walk_end(&w);
     }
     path_free(path);
@@ -199,6 +205,12 @@ static long link_inode(struct walk *w, struct dentry *from)
     inode_get(i);
     rc = add_name(w, i);
     if (rc == 0) {
+        if (i->nlink == 0) { /* until now it was the cell's alone */
+            told_create(w->dir->inode, w->last, w->length, i);
+            tmpfs_tell(i, 0, i->size);
+        } else {
+            told_link(w->dir->inode, w->last, w->length, i);
+        }
         i->nlink++;
         inode_touch(i, false);
     }

@@ -8,6 +8,7 @@
 #include "cell/base/text.h"
 #include "cell/fs/calls.h"
 #include "cell/fs/dir.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
 
 static bool is_name(const struct walk *w)
@@ -69,6 +70,8 @@ static long exchange(struct dentry *a, struct dentry *b)
 
     if (rc < 0)
         return rc;
+    /* They have changed their places. */
+    told_rename(dir_a, b->name, b->length, dir_b, a->name, a->length, true);
     count_directories(dir_a, dir_b, a->inode);
     count_directories(dir_b, dir_a, b->inode);
     inode_touch(dir_a, true);
@@ -83,10 +86,15 @@ static long move(struct dentry *from, const struct walk *new, struct dentry *to)
     struct dentry *dir = from->parent;
     long rc;
 
+    char old_name[NAME_MAX_ + 1];
+    size_t old_length = from->length;
+
+    memcpy(old_name, from->name, old_length);
     dentry_get(dir);
     /* First the move, which may fail for want of memory; then what was there before goes. */
     rc = dentry_move(from, new->dir, new->last, new->length);
     if (rc == 0) {
+        told_rename(dir->inode, old_name, old_length, new->dir->inode, new->last, new->length, false);
         count_directories(dir->inode, new->dir->inode, from->inode);
         inode_touch(dir->inode, true);
         inode_touch(new->dir->inode, true);

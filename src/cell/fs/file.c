@@ -8,6 +8,7 @@
 
 #include "cell/base/text.h"
 #include "cell/fs/dir.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/lock.h"
 #include "cell/ipc/epoll.h"
 #include "cell/fs/path.h"
@@ -225,6 +226,7 @@ static int create_file(struct walk *w, unsigned flags, unsigned mode, struct fil
         return rc;
     }
     inode_touch(dir, true);
+    told_create(dir, w->last, w->length, i);
     /* Whoever makes a file may have it open, whatever its mode says. */
     return open_checked(d, flags & ~(unsigned)O_TRUNC, out);
 }

@@ -48,23 +48,35 @@ static struct super *create_super(const char *type, const char *where, u64 magic
     return s;
 }
 
-/* An empty directory at `name` over the root of the image. */
-static int cover(const char *name, struct dentry **out)
+/* An empty directory (or, by `mode`, file) at a name over the image: at its root, or in such a directory. */
+static int cover_at(struct dentry *dir, const char *name, size_t n, unsigned mode, struct dentry **out)
 {
-    struct inode *i = inode_create(mounts->root->inode->super, &covering_ops, S_IFDIR | 0755);
-    int rc;
+    struct super *super = mounts->root->inode->super;
+    struct inode *i;
+    int rc = 0;
 
-    if (!i)
-        return -ENOMEM;
+    if (S_ISDIR(mode)) {
+        i = inode_create(super, &covering_ops, S_IFDIR | 0755);
+        if (i)
+            i->fops = &dir_file_ops;
+    } else {
+        rc = tmpfs_node(super, S_IFREG | 0444, 0, &i);
+    }
+    if (rc < 0 || !i)
+        return rc < 0 ? rc : -ENOMEM;
     i->ino += 1ULL << 48; /* away from the image's own */
     i->uid = i->gid = 0;
-    i->fops = &dir_file_ops;
-    rc = dentry_add(mounts->root, name, strlen(name), i, out);
+    rc = dentry_add(dir, name, n, i, out);
     if (rc < 0)
         inode_put(i);
     else
         dentry_get(*out);
     return rc;
+}
+
+static int cover(const char *name, struct dentry **out)
+{
+    return cover_at(mounts->root, name, strlen(name), S_IFDIR, out);
 }
 
 /* Where to mount: a directory that is there, or one put over the root. With a reference. */
@@ -208,4 +220,120 @@ void fs_context_put(struct fs_context *c)
     if (c->root)
         dentry_put(c->root);
     c->cwd = c->root = NULL;
+}
+
+/* ---- directories of the host */
+
+static bool is_own_place(const char *where)
+{
+    static const char *const own[] = {"/proc", "/dev", "/sys", "/run/ironclaw"};
+
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        size_t n = strlen(own[i]);
+        if (strncmp(where, own[i], n) == 0 && (where[n] == 0 || where[n] == '/'))
+            return true;
+    }
+    return false;
+}
+
+/* One missing name: over the root of the image, or in a tmpfs. */
+static int make_point(struct dentry *dir, const char *name, size_t n, unsigned mode, struct dentry **out)
+{
+    struct inode *i;
+    int rc;
+
+    if (n == 0 || n > NAME_MAX_)
+        return -ENAMETOOLONG;
+    if (dir == mounts->root || dir->inode->ops == &covering_ops)
+        return cover_at(dir, name, n, mode, out);
+    if (!dir->inode->ops->create || (dir->inode->super->flags & SUPER_READONLY))
+        return -EROFS;
+    rc = dir->inode->ops->create(dir->inode, mode, 0, &i);
+    if (rc < 0)
+        return rc;
+    rc = dentry_add(dir, name, n, i, out);
+    if (rc < 0)
+        inode_put(i);
+    else
+        dentry_get(*out);
+    return rc;
+}
+
+static size_t strspn_slash(const char *s)
+{
+    size_t n = 0;
+
+    while (s[n] == '/')
+        n++;
+    return n;
+}
+
+/* From the root on, name by name; links of the image are not followed: a mount is where it was asked for. */
+static int find_point(const char *where, unsigned mode, struct dentry **out)
+{
+    struct dentry *dir = mounts->root, *next;
+
+    dentry_get(dir);
+    for (const char *p = where; *p;) {
+        size_t n = 0;
+        int rc;
+        while (*p == '/')
+            p++;
+        while (p[n] && p[n] != '/')
+            n++;
+        if (n == 0)
+            break;
+        rc = dentry_lookup(dir, p, n, &next);
+        if (rc == -ENOENT)
+            rc = make_point(dir, p, n, p[n + strspn_slash(p + n)] ? S_IFDIR | 0755 : (mode & S_IFMT) | 0755,
+                            &next);
+        dentry_put(dir);
+        if (rc < 0)
+            return rc;
+        p += n;
+        dir = dentry_enter(next);
+        dentry_get(dir);
+        dentry_put(next);
+    }
+    if (dir == mounts->root || S_ISDIR(dir->inode->mode) != S_ISDIR(mode)) {
+        dentry_put(dir);
+        return -ENOTDIR;
+    }
+    *out = dir;
+    return 0;
+}
+
+int fs_mount_host(const char *where, unsigned mode, unsigned uid, struct super **super, struct dentry **root)
+{
+    struct dentry *point;
+    struct inode *i;
+    int rc;
+
+    list_for_each(n, &mounts->list)
+    {
+        struct super *s = list_entry(n, struct super, node);
+        if (strcmp(s->where, where) == 0 && strcmp(s->type, "tmpfs") == 0 && !s->is_host && S_ISDIR(mode)) {
+            *super = s;
+            *root = s->root;
+            return 0;
+        }
+    }
+    if (where[0] != '/' || is_own_place(where) || strlen(where) >= PATH_MAX_)
+        return -EINVAL;
+    rc = find_point(where, mode, &point);
+    if (rc < 0)
+        return rc;
+    *super = create_super("tmpfs", kstrndup(where, PATH_MAX_), 0x01021994, 0);
+    if (!*super || !(*super)->where)
+        return -ENOMEM;
+    rc = tmpfs_node(*super, mode & (S_IFMT | 0777), uid, &i);
+    if (rc < 0)
+        return rc;
+    *root = dentry_create_root(i);
+    if (!*root)
+        return -ENOMEM;
+    (*super)->root = *root;
+    (*root)->covered = point;
+    point->mounted = *root;
+    return 0;
 }

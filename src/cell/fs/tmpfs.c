@@ -50,6 +50,22 @@ int tmpfs_root(struct super *super, unsigned mode, u32 uid, struct inode **out)
     return 0;
 }
 
+int tmpfs_node(struct super *super, unsigned mode, u32 uid, struct inode **out)
+{
+    struct inode *i;
+
+    if (S_ISDIR(mode))
+        return tmpfs_root(super, mode & 0777, uid, out);
+    i = inode_create(super, &file_ops, mode);
+    if (!i)
+        return -ENOMEM;
+    i->seals = 1 /* F_SEAL_SEAL */;
+    i->fops = &tmpfs_file_ops;
+    i->uid = i->gid = uid;
+    *out = i;
+    return 0;
+}
+
 static int make_symlink(struct inode *dir, const char *target, struct inode **out)
 {
     struct inode *i = inode_create(dir->super, &link_ops, S_IFLNK | 0777);

@@ -9,6 +9,8 @@
 int tmpfs_init(u64 max_pages);
 /* The root directory of one more. */
 int tmpfs_root(struct super *super, unsigned mode, u32 uid, struct inode **out);
+/* A root that may be a regular file as well. */
+int tmpfs_node(struct super *super, unsigned mode, u32 uid, struct inode **out);
 void tmpfs_statfs(u64 *total, u64 *free); /* pages */
 
 /* memfd_create(2). */
@@ -19,6 +21,8 @@ long memfd_get_seals(struct file *f);
 
 /* tmpfs_data.c */
 extern const struct file_ops tmpfs_file_ops;
+/* Tells the host what these bytes of the file are now (host_files.h). */
+void tmpfs_tell(const struct inode *i, u64 from, u64 to);
 int tmpfs_truncate(struct inode *i, u64 size);
 int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len);
 void tmpfs_free_data(struct inode *i);

@@ -21,6 +21,7 @@
 #include "cell/abi/layout.h"
 #include "cell/arch/x86_64/host.h"
 #include "cell/base/text.h"
+#include "cell/fs/host_files.h"
 #include "cell/fs/file.h"
 #include "cell/fs/regular.h"
 #include "cell/fs/tmpfs.h"
@@ -234,13 +235,32 @@ int tmpfs_truncate(struct inode *i, u64 size)
         return -EFBIG;
     if ((size < i->size && (i->seals & F_SEAL_SHRINK)) || (size > i->size && (i->seals & F_SEAL_GROW)))
         return -EPERM;
-    if (size < i->size) {
+    if (size <= i->size) { /* also what fallocate(2) put behind the end */
         drop_pages(i, PAGE_UP(size) / PAGE, UINT64_MAX);
         clear_bytes(i, size, PAGE_UP(size));
     }
     i->size = size;
     inode_changed(i);
+    told_truncate(i);
     return 0;
+}
+
+void tmpfs_tell(const struct inode *i, u64 from, u64 to)
+{
+    static const u8 zeros[PAGE];
+
+    if (!i->super->host_root)
+        return;
+    to = MIN(to, i->size);
+    while (from < to) {
+        size_t at = from % PAGE, n = MIN(to - from, PAGE - at);
+        const u8 *p = find_page(i, from / PAGE);
+        /* Pages in a row are one record. */
+        while (p && n < to - from && find_page(i, (from + n) / PAGE) == p + at + n)
+            n += MIN(to - from - n, PAGE);
+        told_write(i, from, p ? p + at : zeros, n);
+        from += n;
+    }
 }
 
 static int punch(struct inode *i, u64 offset, u64 end)
@@ -257,6 +277,7 @@ static int punch(struct inode *i, u64 offset, u64 end)
         clear_bytes(i, last, end);
     }
     inode_changed(i);
+    tmpfs_tell(i, offset, end);
     return 0;
 }
 
@@ -282,6 +303,7 @@ int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len)
     if (end > i->size && !(mode & FALLOC_FL_KEEP_SIZE))
         i->size = end;
     inode_changed(i);
+    told_truncate(i);
     return 0;
 }
 
@@ -318,10 +340,14 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
 {
     struct inode *i = f->inode;
     size_t done = 0;
-    long allowed;
+    u64 start;
+    long allowed = host_files_room(i);
 
     if (len == 0)
         return 0;
+
+    if (allowed < 0)
+        return allowed;
     if (f->flags & O_APPEND)
         *pos = i->size;
     if (i->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
@@ -338,14 +364,17 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
             return -EPERM;
         len = i->size - *pos;
     }
+    start = *pos;
     while (done < len) {
         size_t at = *pos % PAGE, n = MIN(len - done, PAGE - at), left;
         u64 index = *pos / PAGE;
         u8 *p = find_page(i, index);
         if (!p) {
             int rc = make_pages(i, index, (len - done + at + PAGE - 1) / PAGE);
-            if (rc < 0)
+            if (rc < 0) {
+                tmpfs_tell(i, start, *pos);
                 return done > 0 ? (long)done : rc;
+            }
             p = find_page(i, index);
         }
         left = copy_user_partial(p + at, (const u8 *)buf + done, n);
@@ -355,8 +384,10 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
         if (left > 0)
             break;
     }
-    if (done > 0)
+    if (done > 0) {
         inode_changed(i);
+        tmpfs_tell(i, start, *pos);
+    }
     return done > 0 ? (long)done : -EFAULT;
 }
 
@@ -444,11 +475,21 @@ static int map(struct file *f, unsigned long addr, size_t len, int prot, int fla
                        : 0;
 }
 
+static int sync_file(struct file *f)
+{
+    if (f->mapped && (f->flags & O_ACCMODE) == O_RDWR)
+        tmpfs_tell(f->inode, 0, f->inode->size);
+    return host_files_sync(f->inode);
+}
+
 /* The last file that was mapped: what was kept behind the end for its mappings goes. */
 static void release(struct file *f)
 {
     struct inode *i = f->inode;
 
+    /* What was written through mappings. */
+    if (f->mapped && (f->flags & O_ACCMODE) == O_RDWR)
+        tmpfs_tell(i, 0, i->size);
     if (f->mapped && i->mapped == 0)
         drop_pages(i, PAGE_UP(i->size) / PAGE, UINT64_MAX);
 }
@@ -459,4 +500,5 @@ const struct file_ops tmpfs_file_ops = {
     .seek = seek,
     .map = map,
     .release = release,
+    .sync = sync_file,
 };

@@ -17,7 +17,7 @@
 #include "cell/proc/process.h"
 
 static struct list *streams;      /* set once at boot */
-static struct stream *console[2]; /* likewise */
+static struct stream *fixed[CELL_STREAM_FIRST_FREE]; /* likewise */
 
 void stream_ring_doorbell(void)
 {
@@ -49,13 +49,13 @@ void streams_init(void)
 {
     streams = kmalloc(sizeof(*streams));
     list_init(streams);
-    for (u32 i = 0; i < 2; i++)
-        console[i] = create(i);
+    for (u32 i = 0; i < CELL_STREAM_FIRST_FREE; i++)
+        fixed[i] = create(i);
 }
 
-struct stream *stream_console(u32 index)
+struct stream *stream_fixed(u32 index)
 {
-    return console[index];
+    return fixed[index];
 }
 
 int stream_open(u32 port, struct stream **out)

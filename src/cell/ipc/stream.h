@@ -14,8 +14,8 @@ struct stream {
 };
 
 void streams_init(void);
-/* The console's two, open from the start. */
-struct stream *stream_console(u32 index);
+/* One of those below CELL_STREAM_FIRST_FREE, open from the start. */
+struct stream *stream_fixed(u32 index);
 /* Begins to connect to a port of the host (enum cell_port): 0 and *out, or -errno. */
 int stream_open(u32 port, struct stream **out);
 /* 0: connected; -EINPROGRESS; -ECONNREFUSED ... */

@@ -499,8 +499,21 @@ static long sys_brk(u64 addr, u64 b, u64 c, u64 d, u64 e, u64 f)
 
 static long sys_msync(u64 addr, u64 len, u64 flags, u64 d, u64 e, u64 f)
 {
-    (void)len, (void)d, (void)e, (void)f;
-    return addr % PAGE || (flags & ~7UL) ? -EINVAL : 0;
+    struct mm *mm = current_process->mm;
+    int rc = 0;
+
+    (void)d, (void)e, (void)f;
+    if (addr % PAGE || (flags & ~7UL) || len > USER_END)
+        return -EINVAL;
+    for (u32 i = find(mm, addr); i < mm->count && mm->areas[i].start < addr + len && rc == 0; i++) {
+        struct file *file = mm->areas[i].file;
+        if (!file || mm->areas[i].flags != MAP_SHARED || !file->ops->sync)
+            continue;
+        file_get(file); /* syncing may sleep */
+        rc = file->ops->sync(file);
+        file_put(file);
+    }
+    return rc;
 }
 
 static long sys_mincore(u64 addr, u64 len, u64 vec, u64 d, u64 e, u64 f)

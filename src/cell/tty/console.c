@@ -91,7 +91,7 @@ static const struct file_ops console_ops = {
 
 struct file *console_open(u32 stream, unsigned flags)
 {
-    struct stream *s = stream_console(stream);
+    struct stream *s = stream_fixed(stream);
 
     return file_create_anon(&console_ops, s, flags, S_IFIFO | 0600);
 }

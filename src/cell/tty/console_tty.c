@@ -8,6 +8,7 @@
 #include "cell/abi/layout.h"
 #include "cell/base/shared.h"
 #include "cell/fs/file.h"
+#include "cell/fs/host_files.h"
 #include "cell/ipc/stream.h"
 #include "cell/mem/heap.h"
 #include "cell/proc/calls.h"
@@ -40,7 +41,7 @@ static int open_terminal(void)
 
     if (!t)
         return -ENOMEM;
-    t->stream = stream_console(CELL_STREAM_CONSOLE);
+    t->stream = stream_fixed(CELL_STREAM_CONSOLE);
     t->number = 0;
     read_size(t);
     *console = t;
@@ -100,6 +101,7 @@ void tty_service(void)
         read_size(*console);
         take_input(*console);
     }
+    host_files_service();
     streams_service();
 }
 
