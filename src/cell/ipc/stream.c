@@ -16,7 +16,7 @@
 #include "cell/mem/uaccess.h"
 #include "cell/proc/process.h"
 
-static struct list *streams;      /* set once at boot */
+static struct list *streams;                         /* set once at boot */
 static struct stream *fixed[CELL_STREAM_FIRST_FREE]; /* likewise */
 
 void stream_ring_doorbell(void)
@@ -40,6 +40,7 @@ static struct stream *create(u32 index)
     if (!s)
         return NULL;
     s->index = index;
+    s->served = false;
     waitq_init(&s->event);
     list_add_tail(streams, &s->open);
     return s;
@@ -189,7 +190,7 @@ static void arm(struct stream *s)
 {
     struct list *first = s->event.waiters.next;
     const struct waiter *w = list_entry(first, struct waiter, node);
-    bool alone = first->next == &s->event.waiters && !w->wake && w->thread == current();
+    bool alone = !s->served && first->next == &s->event.waiters && !w->wake && w->thread == current();
 
     atomic_store(&STREAM(s->index)->wake, (alone ? current()->slot : CELL_WAKE_IRQ) + 1);
 }

@@ -10,6 +10,7 @@ struct poll_table;
 struct stream {
     struct list open; /* in the list of all open streams */
     u32 index;
+    bool served;        /* pid 1 moves its data (a terminal's): it is woken first, whoever waits */
     struct waitq event; /* anything changed: data, room, state */
 };
 

@@ -42,6 +42,7 @@ static int open_terminal(void)
     if (!t)
         return -ENOMEM;
     t->stream = stream_fixed(CELL_STREAM_CONSOLE);
+    t->stream->served = true;
     t->number = 0;
     read_size(t);
     *console = t;
