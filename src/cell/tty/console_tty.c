@@ -12,6 +12,8 @@
 #include "cell/ipc/stream.h"
 #include "cell/mem/heap.h"
 #include "cell/proc/calls.h"
+#include "cell/proc/process.h"
+#include "cell/proc/wait.h"
 #include "cell/tty/console.h"
 #include "cell/tty/tty.h"
 
@@ -46,6 +48,7 @@ static int open_terminal(void)
     t->number = 0;
     read_size(t);
     *console = t;
+    thread_wake(SHARED->init->leader); /* what was typed before this may be waiting already */
     tty_maybe_take(t, 0);
     for (int i = 0; i < 3; i++) {
         struct file *f = tty_open(t, O_RDWR);
