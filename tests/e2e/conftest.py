@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = pathlib.Path(os.environ.get("IRONCLAW_OUT", ROOT / "out"))
 # Each wall in the modes that it promises: gVisor needs root.
-WALLS = {"container": ["root", "rootless"], "gvisor": ["root"]}
+WALLS = {"container": ["root", "rootless"], "cell": ["root", "rootless"], "gvisor": ["root"]}
 NOBODY = 65534
 
 

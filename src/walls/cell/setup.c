@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,38 @@ static int create_memory(const struct sandbox_spec *spec, struct err *e)
     return TAKE_FD(fd);
 }
 
+/*
+ * The cell finds the target itself. What it could not do is said here: the places that are the sandbox's own,
+ * and directories of the image, which nothing can be made in. `image`: the root file system; links in it lead
+ * nowhere else.
+ */
+static int check_target(int image, const struct sandbox_mount *m, const struct stat *source, struct err *e)
+{
+    struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    CLEANUP_CLOSE int fd = (int)syscall(SYS_openat2, image, m->target + 1, &how, sizeof(how));
+    CLEANUP_FREE char *top = x_strndup(m->target + 1, strcspn(m->target + 1, "/"));
+    struct stat there;
+
+    if (tree_is_reserved(m->target))
+        return err_set(e, EINVAL, "mount target %s is the sandbox's own", m->target);
+    if (fd < 0 && (tree_is_own(top) || faccessat(image, top, F_OK, AT_SYMLINK_NOFOLLOW) < 0))
+        return 0;
+    if (fd < 0)
+        return err_set(e, EROFS,
+                       "mount target %s (the image is read-only: choose a target outside its directories)",
+                       m->target);
+    if (fstat(fd, &there) < 0)
+        return err_sys(e, errno, "cannot examine %s of the image", m->target);
+    if (S_ISLNK(there.st_mode))
+        return err_set(e, ELOOP, "mount target %s is a symbolic link in the image", m->target);
+    if (S_ISDIR(there.st_mode) != S_ISDIR(source->st_mode))
+        return err_set(e, ENOTDIR,
+                       "mount target %s: a directory can only be mounted on a directory, a file on a file",
+                       m->target);
+    return 0;
+}
+
 /* What the host shows of its files: opened while its tree is in sight, without a name from then on. */
 struct roots {
     int fds[FILES_ROOTS];
@@ -142,10 +175,16 @@ static int add_root(struct roots *r, const char *source, bool writable, uint32_t
 
 static int open_roots(const struct sandbox_spec *spec, struct roots *r, bool rootless, struct err *e)
 {
+    CLEANUP_CLOSE int image = open(spec->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct stat source;
+
+    if (image < 0)
+        return err_sys(e, errno, "cannot open the root file system %s", spec->rootfs);
     if (spec->workspace && add_root(r, spec->workspace, true, spec->uid, rootless, e) < 0)
         return err_wrap(e, "workspace");
     for (size_t i = 0; i < spec->nmounts; i++)
-        if (add_root(r, spec->mounts[i].source, spec->mounts[i].writable, spec->uid, rootless, e) < 0)
+        if (add_root(r, spec->mounts[i].source, spec->mounts[i].writable, spec->uid, rootless, e) < 0 ||
+            fstat(r->fds[r->n - 1], &source) < 0 || check_target(image, &spec->mounts[i], &source, e) < 0)
             return -1;
     return 0;
 }
