@@ -333,25 +333,30 @@ static int take_vectors(const struct message_header *h, struct iovec **out, size
     return 0;
 }
 
+/* More descriptors, behind those of an earlier control message. */
 static int take_files(const u8 *data, size_t n, struct scm **out)
 {
-    struct scm *scm = kmalloc(sizeof(*scm) + n / 4 * sizeof(struct file *));
+    u32 before = *out ? (*out)->nfiles : 0;
+    struct scm *scm;
 
-    if (!scm)
+    if (before + n / 4 > SCM_FILES)
+        return -EINVAL;
+    if (!(scm = kmalloc(sizeof(*scm) + (before + n / 4) * sizeof(struct file *))))
         return -ENOMEM;
+    for (u32 k = 0; k < before; k++)
+        scm->files[scm->nfiles++] = (*out)->files[k];
+    kfree(*out);
+    *out = scm;
     for (size_t i = 0; i < n / 4; i++) {
         struct file *f;
         s32 fd;
         memcpy(&fd, data + i * 4, 4);
         f = fd_file(fd);
-        if (!f) {
-            scm_free(scm);
+        if (!f)
             return -EBADF;
-        }
         file_get(f);
         scm->files[scm->nfiles++] = f;
     }
-    *out = scm;
     return 0;
 }
 
@@ -380,9 +385,9 @@ static int take_control(const struct socket *s, const struct message_header *h, 
         }
         payload = c.length - sizeof(c);
         if (c.level == SOL_SOCKET && c.type == 1 /* SCM_RIGHTS */) {
-            if (s->domain != AF_UNIX || payload % 4 || payload / 4 > SCM_FILES || *out)
-                rc = payload / 4 > SCM_FILES ? -EINVAL : s->domain != AF_UNIX ? 0 : -EINVAL;
-            else
+            if (payload % 4)
+                rc = -EINVAL;
+            else if (s->domain == AF_UNIX)
                 rc = take_files(data + at + sizeof(c), payload, out);
         } else if (c.level == SOL_SOCKET && c.type == 2 /* SCM_CREDENTIALS */) {
             struct ucred_ u;

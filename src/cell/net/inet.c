@@ -142,10 +142,11 @@ static int inet_create(struct socket *s)
     if (s->type == SOCK_RAW_)
         return -EPERM;
     if (s->type == SOCK_STREAM_  ? s->protocol && s->protocol != IPPROTO_TCP
-        : s->type == SOCK_DGRAM_ ? s->protocol && s->protocol != IPPROTO_UDP
+        : s->type == SOCK_DGRAM_ ? s->protocol && s->protocol != IPPROTO_UDP && s->protocol != IPPROTO_UDPLITE
                                  : true)
         return s->type == SOCK_STREAM_ || s->type == SOCK_DGRAM_ ? -EPROTONOSUPPORT : -ESOCKTNOSUPPORT;
-    s->protocol = s->type == SOCK_STREAM_ ? IPPROTO_TCP : IPPROTO_UDP;
+    if (s->protocol == 0)
+        s->protocol = s->type == SOCK_STREAM_ ? IPPROTO_TCP : IPPROTO_UDP;
     s->extra = kmalloc(sizeof(struct inet));
     if (!s->extra)
         return -ENOMEM;

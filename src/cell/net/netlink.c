@@ -158,6 +158,7 @@ static int netlink_request(struct socket *s, const u8 *data, size_t n)
         memcpy(&h, data, sizeof(h));
         if (h.nlmsg_len < sizeof(h) || h.nlmsg_len > n)
             break;
+        h.nlmsg_pid = (u32)current_process->pid; /* of whom it answers: the socket's address */
         r->length = 0;
         answer(r, &h, h.nlmsg_len > sizeof(h) ? data[sizeof(h)] : 0);
         if (r->length)

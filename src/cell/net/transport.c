@@ -129,6 +129,8 @@ int socket_push(struct socket *s, const void *data, size_t n)
     memcpy(m->data, data, n);
     m->end = (u32)n;
     m->pid = 0;
+    if ((m->from = kmalloc(sizeof(*m->from))))
+        s->family->name(s, true, m->from);
     push(s, m);
     return 0;
 }
@@ -234,6 +236,10 @@ static long send_stream(struct socket *s, struct transfer *t)
     if (s->state != SOCKET_CONNECTED)
         return s->state == SOCKET_DEAD || s->domain != AF_UNIX ? broken_pipe(t) : -ENOTCONN;
     do {
+        if (s->peer_gone && s->domain != AF_UNIX && !s->was_reset && !s->shut_write) {
+            s->was_reset = true;
+            return (long)t->length;
+        }
         if (s->shut_write || s->peer_gone || (s->peer && s->peer->shut_read)) {
             rc = done ? 0 : broken_pipe(t);
             break;

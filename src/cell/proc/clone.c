@@ -56,6 +56,7 @@ static void inherit(struct process *p, struct thread *child, const struct proces
     p->sid = from->sid;
     p->tty = from->tty;
     p->personality = from->personality;
+    p->nice = from->nice;
     text_copy(p->name, from->name, sizeof(p->name));
     text_copy(child->name, parent->name, sizeof(child->name));
     signal_copy_actions(p, from);

@@ -58,6 +58,7 @@ struct process {
     u64 start_ns;                                         /* monotonic */
     u64 utime_ns, stime_ns;                               /* of ended threads; unknown while alive */
     unsigned personality;
+    int nice; /* kept, for who asks; the host's scheduler is not told */
 
     /* proc/signal.c */
     struct list pending; /* signals for the process: struct signal_item.node */

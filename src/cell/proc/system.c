@@ -293,17 +293,47 @@ static long sys_sched_priority(ARGS)
     return a <= 5 ? 0 : -EINVAL;
 }
 
+enum { NICE_MIN = -20, NICE_MAX = 19 };
+
+static struct process *priority_target(u64 which, u64 who)
+{
+    if (which == 0 && who != 0) /* PRIO_PROCESS */
+        return process_find((int)who);
+    if (which == 1 && who != 0) { /* PRIO_PGRP: any of them */
+        list_for_each(n, process_list())
+            if (list_entry(n, struct process, all)->pgid == (int)who)
+                return list_entry(n, struct process, all);
+        return NULL;
+    }
+    return current_process;
+}
+
 static long sys_getpriority(ARGS)
 {
+    struct process *p;
+
     (void)c, (void)d, (void)e, (void)f;
-    (void)b;
-    return a <= 2 ? 20 : -EINVAL; /* nice 0 */
+    if (a > 2)
+        return -EINVAL;
+    p = priority_target(a, b);
+    return p ? 20 - p->nice : -ESRCH; /* getpriority(2): never negative */
 }
 
 static long sys_setpriority(ARGS)
 {
-    (void)b, (void)d, (void)e, (void)f;
-    return a > 2 ? -EINVAL : (int)c >= 0 ? 0 : -EACCES;
+    int nice = MIN(MAX((int)c, NICE_MIN), NICE_MAX);
+    struct process *p;
+
+    (void)d, (void)e, (void)f;
+    if (a > 2)
+        return -EINVAL;
+    p = priority_target(a, b);
+    if (!p)
+        return -ESRCH;
+    if (nice < p->nice)
+        return -EACCES;
+    p->nice = nice;
+    return 0;
 }
 
 static long sys_personality(ARGS)
@@ -366,8 +396,8 @@ const struct syscall system_calls[] = {
     {__NR_sched_get_priority_min, SYS_UNLOCKED, "sched_get_priority_min", sys_sched_priority},
     {__NR_sched_get_priority_max, SYS_UNLOCKED, "sched_get_priority_max", sys_sched_priority},
     {__NR_getcpu, SYS_UNLOCKED, "getcpu", sys_getcpu},
-    {__NR_getpriority, SYS_UNLOCKED, "getpriority", sys_getpriority},
-    {__NR_setpriority, SYS_UNLOCKED, "setpriority", sys_setpriority},
+    {__NR_getpriority, SYS_LOCKED, "getpriority", sys_getpriority},
+    {__NR_setpriority, SYS_LOCKED, "setpriority", sys_setpriority},
     {__NR_personality, SYS_UNLOCKED, "personality", sys_personality},
     {__NR_capget, SYS_UNLOCKED, "capget", sys_capget},
     {__NR_capset, SYS_UNLOCKED, "capset", sys_denied},
