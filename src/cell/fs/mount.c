@@ -172,6 +172,8 @@ static int mount_text(const char *type, const char *where, u64 magic,
     return rc < 0 ? rc : attach_inode(s, i);
 }
 
+static int show_ports(void);
+
 int fs_init(const struct cell_header *h)
 {
     u64 max_pages = (h->memory_size - CELL_OFF_HEAP) / 2 / PAGE;
@@ -190,6 +192,8 @@ int fs_init(const struct cell_header *h)
         return rc;
     if ((rc = mount_text("proc", "/proc", 0x9fa0, procfs_root)) < 0 ||
         (rc = mount_text("sysfs", "/sys", 0x62656572, sysfs_root)) < 0)
+        return rc;
+    if ((h->flags & CELL_BOOT_PORTS) && (rc = show_ports()) < 0)
         return rc;
     rc = mount_tmpfs("/var/tmp", 01777, 0);
     /* An image without /var/tmp, or with a link to /tmp there, is fine. */
@@ -300,6 +304,25 @@ static int find_point(const char *where, unsigned mode, struct dentry **out)
         return -ENOTDIR;
     }
     *out = dir;
+    return 0;
+}
+
+/* The names of the ports. Nothing hangs on them: connect(2) knows the paths (net/port.c). */
+static int show_ports(void)
+{
+    static const char *const names[] = {"/run/ironclaw/queue.sock", "/run/ironclaw/model.sock"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct dentry *d;
+        int rc = find_point(names[i], S_IFSOCK, &d);
+        if (rc < 0)
+            return rc;
+        d->inode->mode = S_IFSOCK | 0666;
+        d->inode->uid = d->inode->gid = 0;
+        if (d->parent)
+            d->parent->inode->uid = d->parent->inode->gid = 0;
+        dentry_put(d);
+    }
     return 0;
 }
 
