@@ -1,18 +1,16 @@
 /*
- * Moving data between descriptors: through a buffer, as everything is memory here anyway.
+ * Moving data between descriptors: from where it lies, if that is a file's memory, else through a page.
  */
 #include <asm/errno.h>
 #include <asm/poll.h>
 #include <linux/fcntl.h>
 
 #include "cell/fs/calls.h"
-#include "cell/fs/file.h"
-#include "cell/fs/inode.h"
+#include "cell/fs/path.h"
 #include "cell/ipc/pipe.h"
-#include "cell/mem/heap.h"
 #include "cell/mem/uaccess.h"
 
-enum { BUFFER = 65536, NONBLOCK = 2 /* SPLICE_F_NONBLOCK */ };
+enum { PIECE = 1 << 20, NONBLOCK = 2 /* SPLICE_F_NONBLOCK */ };
 #define COUNT_MAX 0x7ffff000UL
 
 struct side {
@@ -62,25 +60,38 @@ static long write_all(struct side *out, const u8 *buf, size_t n)
     return done > 0 ? (long)done : rc;
 }
 
-/* One buffer after the other. `once`: what the first read gives is enough (pipes). */
-static long copy(struct side *in, struct side *out, u64 len, bool once)
+/* The next bytes of the file where they lie, or in `buf`. How many; 0 at the end. */
+static long next_bytes(struct side *in, u8 *buf, u64 most, const u8 **at)
 {
-    u8 *buf = kmalloc(MIN(len, (u64)BUFFER));
-    u64 done = 0;
-    long rc = 0, end;
+    struct inode *i = in->file->inode;
+    u64 n;
 
-    if (!buf)
-        return -ENOMEM;
-    len = MIN(len, COUNT_MAX);
-    file_get(in->file);
-    file_get(out->file);
+    if (buf) {
+        *at = buf;
+        return in->file->ops->read(in->file, buf, MIN(most, PAGE), in->pos);
+    }
+    *at = i->ops->peek(i, *in->pos, &n);
+    if (!*at)
+        return 0;
+    n = MIN(n, most);
+    *in->pos += n;
+    return (long)n;
+}
+
+/* Piece by piece. `once`: what the first read gives is enough (pipes). */
+static long move(struct side *in, struct side *out, u8 *buf, u64 len, bool once)
+{
+    u64 done = 0;
+    long rc = 0;
+
     while (done < len) {
-        long n = in->file->ops->read(in->file, buf, MIN(len - done, (u64)BUFFER), in->pos);
+        const u8 *at;
+        long n = next_bytes(in, buf, MIN(len - done, (u64)PIECE), &at);
         if (n <= 0) {
             rc = n;
             break;
         }
-        rc = write_all(out, buf, (size_t)n);
+        rc = write_all(out, at, (size_t)n);
         if (rc > 0)
             done += (u64)rc;
         /* What was read and not written stays in the file. */
@@ -89,12 +100,32 @@ static long copy(struct side *in, struct side *out, u64 len, bool once)
         if (rc < n || once)
             break;
     }
+    return done > 0 ? (long)done : rc < 0 ? rc : 0;
+}
+
+static long copy(struct side *in, struct side *out, u64 len, bool once)
+{
+    struct file *from = in->file, *to = out->file;
+    bool direct = from->inode && from->inode->ops->peek;
+    char *buf = direct ? NULL : path_buffer();
+    long rc, end;
+
+    if (!direct && !buf)
+        return -ENOMEM;
+    file_get(from);
+    file_get(to);
+    /* As if it were mapped: its pages stay while the other side sleeps. */
+    if (direct)
+        from->inode->mapped++;
+    rc = move(in, out, (u8 *)buf, MIN(len, COUNT_MAX), once);
+    if (direct)
+        from->inode->mapped--;
     end = finish(in);
     end = end < 0 ? end : finish(out);
-    file_put(in->file);
-    file_put(out->file);
-    kfree(buf);
-    return end < 0 ? end : done > 0 ? (long)done : rc < 0 ? rc : 0;
+    file_put(from);
+    file_put(to);
+    path_free(buf);
+    return end < 0 ? end : rc;
 }
 
 FS_CALL(sys_sendfile)

@@ -154,6 +154,13 @@ static long erofs_readlink(struct inode *link, char *buf, size_t cap)
     return memchr(buf, 0, done) ? -EUCLEAN : (long)done;
 }
 
+static const u8 *erofs_peek(struct inode *i, u64 pos, u64 *left)
+{
+    struct erofs_node n;
+
+    return erofs_node(&image, i->ino, &n) < 0 ? NULL : erofs_data(&image, &n, pos, left);
+}
+
 static long erofs_read(struct file *f, USER void *buf, size_t len, u64 *pos)
 {
     struct erofs_node n;
@@ -215,6 +222,7 @@ static const struct inode_ops erofs_ops = {
     .lookup = erofs_lookup,
     .iterate = erofs_iterate,
     .readlink = erofs_readlink,
+    .peek = erofs_peek,
 };
 
 static const struct file_ops erofs_file_ops = {

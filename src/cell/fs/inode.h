@@ -62,6 +62,8 @@ struct inode_ops {
     /* Instead: makes the file itself (terminals). */
     int (*open_device)(struct inode *inode, unsigned flags, struct file **out);
     int (*truncate)(struct inode *inode, u64 size);
+    /* Regular files: the bytes at pos where they lie, *n of them in a row; NULL: the end. */
+    const u8 *(*peek)(struct inode *inode, u64 pos, u64 *n);
     int (*fallocate)(struct inode *inode, int mode, u64 offset, u64 len);
     void (*refresh)(struct inode *inode); /* before stat */
     void (*destroy)(struct inode *inode); /* the last reference went */

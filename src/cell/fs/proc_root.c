@@ -9,6 +9,7 @@
 #include "cell/fs/dentry.h"
 #include "cell/fs/mount.h"
 #include "cell/fs/procfs.h"
+#include "cell/fs/tmpfs.h"
 #include "cell/mem/heap.h"
 #include "cell/proc/process.h"
 
@@ -38,15 +39,18 @@ static void show_uptime(const struct proc_subject *s, struct text *t)
 static void show_meminfo(const struct proc_subject *s, struct text *t)
 {
     u64 total = (HEADER->memory_limit ? HEADER->memory_limit : HEADER->memory_size) / 1024, taken;
+    u64 files, room;
     size_t used, all;
 
     (void)s;
     page_count(&used, &all);
     taken = MIN(total, used * PAGE / 1024);
+    tmpfs_statfs(&files, &room);
+    files = MIN(taken, (files - room) * PAGE / 1024);
     text_add(t, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\n", total,
              total - taken, total - taken);
-    text_add(t, "Buffers:               0 kB\nCached:         %8lu kB\nSwapCached:            0 kB\n", taken);
-    text_add(t, "SwapTotal:             0 kB\nSwapFree:              0 kB\nShmem:          %8lu kB\n", taken);
+    text_add(t, "Buffers:               0 kB\nCached:         %8lu kB\nSwapCached:            0 kB\n", files);
+    text_add(t, "SwapTotal:             0 kB\nSwapFree:              0 kB\nShmem:          %8lu kB\n", files);
     text_add(t, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", total, taken);
     text_add(t, "HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n");
 }

@@ -112,6 +112,7 @@ static const struct inode_ops directory_ops = {
 };
 static const struct inode_ops file_ops = {
     .truncate = tmpfs_truncate,
+    .peek = tmpfs_peek,
     .fallocate = tmpfs_fallocate,
     .destroy = tmpfs_free_data,
 };

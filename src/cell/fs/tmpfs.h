@@ -23,6 +23,7 @@ long memfd_get_seals(struct file *f);
 extern const struct file_ops tmpfs_file_ops;
 /* Tells the host what these bytes of the file are now (host_files.h). */
 void tmpfs_tell(const struct inode *i, u64 from, u64 to);
+const u8 *tmpfs_peek(struct inode *i, u64 pos, u64 *n);
 int tmpfs_truncate(struct inode *i, u64 size);
 int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len);
 void tmpfs_free_data(struct inode *i);

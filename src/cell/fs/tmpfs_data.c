@@ -245,6 +245,16 @@ int tmpfs_truncate(struct inode *i, u64 size)
     return 0;
 }
 
+/* How many bytes from `at` in page p, number `index`, on lie in a row: at most `most`. */
+static size_t run_length(const struct inode *i, u64 index, const u8 *p, size_t at, size_t most)
+{
+    size_t n = MIN(most, PAGE - at);
+
+    while (n < most && find_page(i, index + (at + n) / PAGE) == p + at + n)
+        n += MIN(most - n, PAGE);
+    return n;
+}
+
 void tmpfs_tell(const struct inode *i, u64 from, u64 to)
 {
     static const u8 zeros[PAGE];
@@ -256,8 +266,8 @@ void tmpfs_tell(const struct inode *i, u64 from, u64 to)
         size_t at = from % PAGE, n = MIN(to - from, PAGE - at);
         const u8 *p = find_page(i, from / PAGE);
         /* Pages in a row are one record. */
-        while (p && n < to - from && find_page(i, (from + n) / PAGE) == p + at + n)
-            n += MIN(to - from - n, PAGE);
+        if (p)
+            n = run_length(i, from / PAGE, p, at, to - from);
         told_write(i, from, p ? p + at : zeros, n);
         from += n;
     }
@@ -307,6 +317,20 @@ int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len)
     return 0;
 }
 
+const u8 *tmpfs_peek(struct inode *i, u64 pos, u64 *n)
+{
+    static const u8 zeros[PAGE];
+    size_t at = pos % PAGE;
+    const u8 *p;
+
+    if (pos >= i->size)
+        return NULL;
+    inode_accessed(i);
+    p = find_page(i, pos / PAGE);
+    *n = p ? run_length(i, pos / PAGE, p, at, i->size - pos) : MIN(i->size - pos, PAGE - at);
+    return p ? p + at : zeros;
+}
+
 static long read(struct file *f, USER void *buf, size_t len, u64 *pos)
 {
     struct inode *i = f->inode;
@@ -321,9 +345,7 @@ static long read(struct file *f, USER void *buf, size_t len, u64 *pos)
         u64 index = *pos / PAGE;
         const u8 *p = find_page(i, index);
         if (p) {
-            /* Pages in a row are one copy. */
-            while (n < len - done && find_page(i, index + (at + n) / PAGE) == p + at + n)
-                n += MIN(len - done - n, PAGE);
+            n = run_length(i, index, p, at, len - done);
             left = copy_user_partial((u8 *)buf + done, p + at, n);
         } else {
             left = clear_user((u8 *)buf + done, n) < 0 ? n : 0;
@@ -345,7 +367,6 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
 
     if (len == 0)
         return 0;
-
     if (allowed < 0)
         return allowed;
     if (f->flags & O_APPEND)
@@ -366,7 +387,7 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
     }
     start = *pos;
     while (done < len) {
-        size_t at = *pos % PAGE, n = MIN(len - done, PAGE - at), left;
+        size_t at = *pos % PAGE, n, left;
         u64 index = *pos / PAGE;
         u8 *p = find_page(i, index);
         if (!p) {
@@ -377,6 +398,7 @@ static long write(struct file *f, USER const void *buf, size_t len, u64 *pos)
             }
             p = find_page(i, index);
         }
+        n = run_length(i, index, p, at, len - done);
         left = copy_user_partial(p + at, (const u8 *)buf + done, n);
         done += n - left;
         *pos += n - left;

@@ -82,7 +82,7 @@ static u8 *take_page(struct pipe *p)
     u8 *page = p->spare;
 
     p->spare = NULL;
-    return page ? page : page_alloc(1);
+    return page ? page : page_alloc_dirty();
 }
 
 static void drop_page(struct pipe *p, u64 byte)

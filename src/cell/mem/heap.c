@@ -78,18 +78,33 @@ static size_t find_run(size_t from, size_t to, size_t n)
     return to;
 }
 
+static u8 *take_hot(void)
+{
+    struct shared *s = SHARED;
+
+    if (s->nhot == 0)
+        return NULL;
+    s->used++;
+    return s->first + (size_t)s->hot[--s->nhot] * PAGE;
+}
+
+void *page_alloc_dirty(void)
+{
+    u8 *p = take_hot();
+
+    return p ? p : page_alloc(1);
+}
+
 void *page_alloc(size_t n)
 {
     struct shared *s = SHARED;
     size_t i;
+    u8 *p;
 
     if (n == 0 || n > s->npages)
         return NULL;
-    if (n == 1 && s->nhot > 0) {
-        u8 *p = s->first + (size_t)s->hot[--s->nhot] * PAGE;
-        s->used++;
+    if (n == 1 && (p = take_hot()) != NULL)
         return memset(p, 0, PAGE);
-    }
     i = find_run(s->hint, s->npages, n);
     if (i == s->npages && (i = find_run(0, MIN(s->hint + n, s->npages), n)) == MIN(s->hint + n, s->npages))
         return NULL;

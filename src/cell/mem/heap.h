@@ -11,7 +11,9 @@ void heap_init(void);
 
 /* `n` contiguous pages (any n), zeroed. NULL: the memory file is full. */
 void *page_alloc(size_t n);
-/* The same n as given to page_alloc. */
+/* One page with whatever is in it, for those who write all that they will ever read. */
+void *page_alloc_dirty(void);
+/* The same n as given to page_alloc, or any part of it. */
 void page_free(void *p, size_t n);
 /* Offset of a heap address in the memory file, for mmap(2) of CELL_FD_MEMORY. */
 u64 page_offset(const void *p);
