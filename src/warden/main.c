@@ -343,13 +343,14 @@ static int supervise(struct relay *r, struct children *c, int signals, bool term
             return 128 + SIGKILL; /* the host side is gone: so are we */
         if (fds[DOORBELL].revents & POLLIN)
             (void)!read(WARDEN_FD_DOORBELL, &count, sizeof(count));
-        relay_serve(r, fds + RELAY);
-        if ((fds[SIGNALS].revents & POLLIN) && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        /* Before what was typed after it: the program that reads that may ask for the new window size. */
+        while (read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
             if (info.ssi_signo == SIGCHLD)
                 dead = reap(c, &status) || dead;
             else
                 take_signal(r, &info, terminal);
         }
+        relay_serve(r, fds + RELAY);
         state = atomic_load(&h->state);
         if (!ready && (state == CELL_RUNNING || state == CELL_EXITED || state == CELL_NOEXEC)) {
             ready = true;
@@ -385,7 +386,7 @@ int main(int argc, char **argv)
     (void)sigprocmask(SIG_SETMASK, &all, NULL);
     /* Header, streams and rings; the heap behind them is none of our business. */
     base = mmap(NULL, CELL_OFF_HEAP, PROT_READ | PROT_WRITE, MAP_SHARED, WARDEN_FD_MEMORY, 0);
-    signals = signalfd(-1, &all, SFD_CLOEXEC);
+    signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (base == MAP_FAILED || signals < 0 || pipe2(gate, O_CLOEXEC) < 0) {
         (void)err_sys(&e, errno, "the warden cannot map the cell's memory");
     } else if ((!terminal || take_terminal(&e) == 0) &&
