@@ -228,9 +228,17 @@ int devfs_init(struct super *super, struct dentry **root)
 
 enum { PTS_MAX = 256, PTS_INO = 3 };
 
+/* The console's terminal has a number, too. */
+static struct tty *find_pts(int n)
+{
+    struct tty *console = console_tty();
+
+    return console && console->number == n ? console : pty_find(n);
+}
+
 static int open_pts(struct inode *i, unsigned flags, struct file **out)
 {
-    struct tty *t = pty_find((int)i->data);
+    struct tty *t = find_pts((int)i->data);
 
     if (!t)
         return -EIO;
@@ -273,7 +281,7 @@ static int pts_lookup(struct inode *dir, const char *name, size_t len, struct in
     bool is_master = len == 4 && memcmp(name, "ptmx", 4) == 0;
     struct inode *i;
 
-    if (!is_master && (n < 0 || !pty_find(n)))
+    if (!is_master && (n < 0 || !find_pts(n)))
         return -ENOENT;
     i = inode_create(dir->super, is_master ? &ptmx_ops : &pts_ops, S_IFCHR | (is_master ? 0666 : 0620));
     if (!i)
@@ -293,7 +301,7 @@ static int pts_iterate(struct file *f, struct dir_sink *s)
     if (f->pos == 2 && !dir_emit(f, s, "ptmx", 4, 2, S_IFCHR, 3))
         return 0;
     for (u64 n = f->pos - 3; n < PTS_MAX; n++) {
-        if (!pty_find((int)n))
+        if (!find_pts((int)n))
             continue;
         if (!dir_emit(f, s, name, text_format(name, sizeof(name), "%u", (unsigned)n), n + PTS_INO, S_IFCHR,
                       n + 4))

@@ -49,6 +49,15 @@ void file_set_place(struct file *f, struct dentry *d)
     inode_get(d->inode);
 }
 
+void file_set_path(struct file *f, const char *path)
+{
+    struct link_target t;
+
+    if (!f->dentry && path_find(AT_FDCWD, path, 0, &t) == 0 && t.dentry)
+        file_set_place(f, t.dentry);
+    link_target_put(&t);
+}
+
 void file_get(struct file *f)
 {
     f->refs++;

@@ -96,6 +96,8 @@ struct inode *link_target_inode(const struct link_target *t);
 
 /* The file has a name from now on: what fstat(2) and /proc/PID/fd show. */
 void file_set_place(struct file *f, struct dentry *d);
+/* The same by a path of the kernel's; without effect if nothing is there. */
+void file_set_path(struct file *f, const char *path);
 /* A file of what a dentry names: permissions are checked, the inode is told. `flags` as open(2). */
 int file_open_dentry(struct dentry *d, unsigned flags, struct file **out);
 /* open(2) in full. `mode` for files made. */

@@ -8,6 +8,7 @@
 #include "cell/abi/layout.h"
 #include "cell/base/shared.h"
 #include "cell/fs/file.h"
+#include "cell/fs/path.h"
 #include "cell/fs/host_files.h"
 #include "cell/ipc/stream.h"
 #include "cell/mem/heap.h"
@@ -55,6 +56,7 @@ static int open_terminal(void)
         int rc = f ? fd_install(f, i, false) : -ENOMEM;
         if (rc < 0)
             return rc;
+        file_set_path(f, "/dev/pts/0"); /* ttyname(3) */
     }
     return 0;
 }

@@ -7,7 +7,9 @@
 #include <linux/poll.h>
 #include <linux/stat.h>
 
+#include "cell/base/text.h"
 #include "cell/fs/file.h"
+#include "cell/fs/path.h"
 #include "cell/mem/heap.h"
 #include "cell/mem/uaccess.h"
 #include "cell/tty/tty.h"
@@ -118,6 +120,7 @@ static long master_ioctl(struct file *f, unsigned cmd, unsigned long arg)
 {
     struct tty *t = f->priv;
     struct file *slave;
+    char path[24];
     u32 value;
     int fd;
 
@@ -136,6 +139,8 @@ static long master_ioctl(struct file *f, unsigned cmd, unsigned long arg)
         if (!slave)
             return -ENOMEM;
         t->was_opened = true;
+        (void)text_format(path, sizeof(path), "/dev/pts/%d", t->number);
+        file_set_path(slave, path);
         fd = fd_install(slave, 0, arg & O_CLOEXEC);
         if (fd < 0)
             file_put(slave);
