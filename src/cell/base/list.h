@@ -44,9 +44,11 @@ static inline void list_del(struct list *node)
     list_init(node);
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): names of variables and types
 #define list_entry(p, type, member) container_of(p, type, member)
 #define list_for_each(pos, head)    for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 /* The current node may be deleted. */
 #define list_for_each_safe(pos, head)                                                                        \
     for (struct list *pos = (head)->next, *next_##pos = pos->next; pos != (head);                            \
          pos = next_##pos, next_##pos = pos->next)
+// NOLINTEND(bugprone-macro-parentheses)

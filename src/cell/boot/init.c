@@ -96,6 +96,8 @@ static long find_command(struct exec_request *r, char *found, size_t cap)
     const char *command = r->strings, *path = find_env(r, "PATH");
     long rc, best = -ENOENT;
 
+    if (!command)
+        return -ENOENT;
     if (strchr(command, '/')) {
         text_copy(found, command, cap);
         return fs_open_exec(AT_FDCWD, found, 0, &r->file);

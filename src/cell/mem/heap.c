@@ -211,9 +211,9 @@ void *kmalloc(size_t size)
 {
     void *p;
 
-    for (u8 c = 0; c < HEAP_CLASSES; c++)
+    for (size_t c = 0; c < HEAP_CLASSES; c++)
         if (size <= class_size[c])
-            return small_alloc(c);
+            return small_alloc((u8)c);
     if (size > SIZE_MAX - PAGE)
         return NULL;
     p = page_alloc(PAGE_UP(size) / PAGE);

@@ -643,6 +643,9 @@ static int get_socket_option(struct socket *s, int name, int *value)
     case SO_REUSEADDR:
         *value = s->reuse_address;
         return 0;
+    case SO_REUSEPORT:
+        *value = s->reuse_port;
+        return 0;
     case SO_KEEPALIVE:
         *value = s->keep_alive;
         return 0;
@@ -663,7 +666,6 @@ static int get_socket_option(struct socket *s, int name, int *value)
         return 0;
     case SO_DONTROUTE:
     case SO_OOBINLINE:
-    case SO_REUSEPORT:
     case SO_PRIORITY:
     case SO_TIMESTAMP_OLD:
     case SO_MARK:
@@ -740,6 +742,8 @@ static int set_socket_option(struct socket *s, int name, int value)
         s->receive_buffer = MAX(MIN(value, SOCKET_BUFFER), 1152) * 2;
         return 0;
     case SO_REUSEPORT:
+        s->reuse_port = value != 0;
+        return 0;
     case SO_DONTROUTE:
     case SO_OOBINLINE:
     case SO_PRIORITY:

@@ -176,7 +176,7 @@ static bool is_taken(const struct socket *s, const struct endpoint *e)
     list_for_each(n, bound)
     {
         const struct socket *o = list_entry(n, struct socket, in_family);
-        if (o != s && overlaps(s, o, e) &&
+        if (o != s && overlaps(s, o, e) && !(s->reuse_port && o->reuse_port) &&
             !(s->reuse_address && o->reuse_address &&
               (s->protocol == IPPROTO_UDP || o->state != SOCKET_LISTENING)))
             return true;

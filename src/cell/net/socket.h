@@ -94,7 +94,7 @@ struct socket {
     struct address local, remote;
     int peer_pid;
 
-    bool pass_credentials, reuse_address, keep_alive, broadcast, v6only;
+    bool pass_credentials, reuse_address, reuse_port, keep_alive, broadcast, v6only;
     int send_buffer, receive_buffer, linger_on, linger_seconds, no_delay;
     u64 receive_timeout, send_timeout; /* ns; 0: none */
 

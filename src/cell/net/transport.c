@@ -145,6 +145,8 @@ static int sleep_on(struct socket *of, u64 deadline)
     struct waiter w;
     int rc;
 
+    if (!of)
+        return -ENOTCONN;
     if (of->stream)
         stream_wait(of->stream, &w);
     else
@@ -442,18 +444,14 @@ static long send_datagram(struct socket *s, struct transfer *t)
     if (error == 0 && (to->shut_read || to->state == SOCKET_DEAD))
         error = to->state == SOCKET_DEAD ? -ECONNREFUSED : (int)broken_pipe(t);
     m = error == 0 ? message_create(t->length) : NULL;
-    if (error == 0 && !m)
-        error = -ENOMEM;
-    if (m && copy_in(&c, m->data, t->length) != t->length)
-        error = -EFAULT;
-    if (m && error == 0 && s->bound && (m->from = kmalloc(sizeof(*m->from))))
-        s->family->name(s, false, m->from);
-    if (error < 0) {
+    if (!m || copy_in(&c, m->data, t->length) != t->length) {
         if (m)
             message_free(m);
         socket_put(to);
-        return error;
+        return error < 0 ? error : m ? -EFAULT : -ENOMEM;
     }
+    if (s->bound && (m->from = kmalloc(sizeof(*m->from))))
+        s->family->name(s, false, m->from);
     m->end = (u32)t->length;
     m->scm = t->scm;
     t->scm = NULL;

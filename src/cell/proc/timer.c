@@ -74,7 +74,7 @@ u64 timers_run(void)
 
 static u64 clock_now(int clock)
 {
-    struct __kernel_timespec ts;
+    struct __kernel_timespec ts = {0};
 
     (void)host_clock_gettime(clock, &ts);
     return (u64)ts.tv_sec * NS_PER_S + (u64)ts.tv_nsec;

@@ -127,7 +127,7 @@ int thread_sleep_killable(u64 deadline)
 
 static u64 clock_ns(int clock)
 {
-    struct __kernel_timespec ts;
+    struct __kernel_timespec ts = {0};
 
     (void)host_clock_gettime(clock, &ts);
     return (u64)ts.tv_sec * 1000000000U + (u64)ts.tv_nsec;

@@ -97,7 +97,7 @@ static size_t process(struct tty *t, u8 c, u8 *out)
 
 size_t tty_output(struct tty *t, const u8 *data, size_t n)
 {
-    u8 out[256];
+    u8 out[256] = {0};
     size_t used = 0, done = 0, room = tty_output_room(t);
 
     while (done < n && used + TAB <= room) {
