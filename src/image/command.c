@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/paths.h"
 #include "image/image.h"
+#include "walls/cell/cell.h"
 
 static const char help[] =
     "usage: ironclaw image list [--json] | build base | import NAME DIR | rm NAME\n"
@@ -99,6 +100,21 @@ static int import(const char *images, const char *name, const char *source, stru
     return rc;
 }
 
+/* What a cell is started from is made now, where it can be made, and not at the first start. */
+static void prepare_for_cells(const char *state, const char *name)
+{
+    struct wall_config config = {.state_dir = state};
+    char rootfs[PATHS_MAX_LEN];
+    int fd;
+
+    wall_configure(&config);
+    if (!io_format(rootfs, sizeof(rootfs), "%s/images/%s/rootfs", state, name))
+        return;
+    fd = cell_image_open(rootfs, NULL);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
 int image_main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
@@ -126,5 +142,7 @@ int image_main(int argc, char **argv)
     }
     if (rc < 0)
         (void)fprintf(stderr, "ironclaw: %s\n", e.text);
+    else if (strcmp(argv[1], "rm") != 0)
+        prepare_for_cells(state, argv[2]);
     return rc < 0;
 }

@@ -41,7 +41,7 @@ struct children {
     pid_t cell, files; /* 0: none */
 };
 
-enum { CANNOT = 125, CELL_NO_DESCRIPTORS = CELL_FD_DOORBELL + 1 };
+enum { CANNOT = 125 };
 
 static void report(char kind, const char *text)
 {
@@ -155,7 +155,7 @@ static int start_files(char **specs, unsigned n, pid_t *pid, struct err *e)
 static void become_cell(const int gate[2])
 {
     char *argv[] = {(char *)(uintptr_t) "ironclaw-cell", NULL}, *envp[] = {NULL};
-    const struct rlimit no_more = {CELL_NO_DESCRIPTORS, CELL_NO_DESCRIPTORS};
+    const struct rlimit no_more = {0, 0}; /* what is open stays open */
     sigset_t none;
 
     await_seal(gate);

@@ -20,7 +20,8 @@ void cell_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, in
                 const int binaries[CELL_BINARIES], bool rootless) __attribute__((noreturn));
 
 /*
- * The EROFS image of a root file system, opened read-only, or -1. For <state>/images/NAME/rootfs it is made
- * once and kept beside it; for any other directory it is made anew, without a name.
+ * The EROFS image of a root file system, opened read-only, or -1. For <state>/images/NAME/rootfs (struct
+ * wall_config.state_dir) it is made once and kept beside it, as image.erofs; for any other directory it is
+ * made anew, without a name.
  */
 int cell_image_open(const char *rootfs, struct err *e);

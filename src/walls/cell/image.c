@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,30 +30,43 @@ static const char *find_maker(struct err *e)
     return NULL;
 }
 
-/* Runs mkfs.erofs on `directory`; the image goes to `file`. */
-static int make(const char *file, const char *directory, struct err *e)
+/* Runs mkfs.erofs on `directory`; the image goes to `file`. Returns the wait status, or -1. */
+static int run_maker(const char *maker, const char *file, const char *directory, bool aligned)
 {
-    const char *maker = find_maker(e);
-    int status = -1;
-    pid_t pid;
+    /* No attributes beyond modes; times as they are: a program may compare them (bytecode with its source).
+     */
+    const char *argv[] = {"mkfs.erofs", "-x-1", "--preserve-mtime", "--quiet", NULL, NULL, NULL, NULL};
+    int status = -1, n = 4;
+    pid_t pid = fork();
 
-    if (!maker)
-        return -1;
-    pid = fork();
+    if (aligned) /* no file's end shares a block with its inode: every page can be mapped */
+        argv[n++] = "-Enoinline_data";
+    argv[n++] = file;
+    argv[n] = directory;
     if (pid == 0) {
         int null = open("/dev/null", O_WRONLY);
         if (null >= 0) {
             (void)dup2(null, 1);
             (void)dup2(null, 2);
         }
-        (void)execl(maker, "mkfs.erofs", "-x-1", "-T0", "--quiet", file, directory, (char *)NULL);
+        (void)execv(maker, (char *const *)(uintptr_t)argv);
         _exit(127);
     }
-    if (pid < 0)
-        return err_sys(e, errno, "cannot start mkfs.erofs");
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    return status == 0 ? 0 : err_set(e, EIO, "mkfs.erofs could not make an image of %s", directory);
+    return status;
+}
+
+static int make(const char *file, const char *directory, struct err *e)
+{
+    const char *maker = find_maker(e);
+
+    if (!maker)
+        return -1;
+    /* Old versions know no such alignment; the cell copies such ends. */
+    if (run_maker(maker, file, directory, true) == 0 || run_maker(maker, file, directory, false) == 0)
+        return 0;
+    return err_set(e, EIO, "mkfs.erofs could not make an image of %s", directory);
 }
 
 /* A directory of the user's may change at any time: the image is made for this start alone. */
@@ -72,15 +86,23 @@ static int make_anonymous(const char *rootfs, struct err *e)
     return fd < 0 ? err_sys(e, errno, "cannot open the new image") : fd;
 }
 
+/* Is this <state>/images/NAME/rootfs? Then *directory is <state>/images/NAME. */
+static bool is_image(const char *rootfs, char *directory, size_t cap)
+{
+    const char *state = wall_config()->state_dir;
+    size_t n = strlen(rootfs), length = state ? strlen(state) : 0;
+
+    return length > 0 && n > length + 15 && strncmp(rootfs, state, length) == 0 &&
+           strncmp(rootfs + length, "/images/", 8) == 0 && strcmp(rootfs + n - 7, "/rootfs") == 0 &&
+           io_format(directory, cap, "%.*s", (int)(n - 7), rootfs);
+}
+
 int cell_image_open(const char *rootfs, struct err *e)
 {
     char directory[PATHS_MAX_LEN], image[PATHS_MAX_LEN], fresh[PATHS_MAX_LEN];
-    size_t n = strlen(rootfs);
     int fd;
 
-    if (n < 8 || strcmp(rootfs + n - 7, "/rootfs") != 0 ||
-        !io_format(directory, sizeof(directory), "%.*s", (int)(n - 7), rootfs) ||
-        !io_format(image, sizeof(image), "%s/manifest.json", directory) || access(image, F_OK) < 0)
+    if (!is_image(rootfs, directory, sizeof(directory)))
         return make_anonymous(rootfs, e);
     if (!io_format(image, sizeof(image), "%s/image.erofs", directory) ||
         !io_format(fresh, sizeof(fresh), "%s/.image.%d", directory, (int)getpid()))
@@ -90,8 +112,9 @@ int cell_image_open(const char *rootfs, struct err *e)
         return fd;
     /* Trees of images do not change, so two who make it at once make the same. */
     if (make(fresh, rootfs, e) < 0 || chmod(fresh, 0644) < 0 || rename(fresh, image) < 0) {
+        int code = errno;
         (void)unlink(fresh);
-        return e->code ? -1 : err_sys(e, errno, "cannot write %s", image);
+        return e && e->code ? -1 : err_sys(e, code, "cannot write %s", image);
     }
     fd = open(image, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? err_sys(e, errno, "cannot open %s", image) : fd;
