@@ -129,6 +129,8 @@ static long control(struct file *f, unsigned cmd, u64 arg)
         return F_UNLCK;
     case F_SETLEASE:
         return -EAGAIN;
+    case F_NOTIFY: /* taken, but nobody gets SIGIO */
+        return f->inode && inode_is_dir(f->inode) ? 0 : -ENOTDIR;
     default:
         return -EINVAL;
     }
