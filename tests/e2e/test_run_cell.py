@@ -224,6 +224,21 @@ def test_a_cell_that_is_stopped_and_continued_goes_on(cell):
     assert (process.returncode, out) == (0, "done\n"), err
 
 
+# ---- files of the host
+
+
+def test_a_file_is_opened_with_the_rights_of_the_sandbox(cell):
+    if cell.mode == "rootless":
+        pytest.skip("the sandbox has the caller's rights")
+    secret = cell.base / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)  # root's
+    done = cell.run("--mount", "%s:/secret" % secret, "--", "cat", "/secret")
+    assert done.returncode == 125 and "Permission denied" in done.stderr and "secret" not in done.stdout
+    secret.chmod(0o644)
+    assert cell.run("--mount", "%s:/secret" % secret, "--", "cat", "/secret").stdout == "secret"
+
+
 # ---- the image
 
 

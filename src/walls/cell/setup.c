@@ -150,26 +150,36 @@ struct roots {
 static int add_root(struct roots *r, const char *source, bool writable, uint32_t uid, bool rootless,
                     struct err *e)
 {
-    int fd = tree_detach(AT_FDCWD, source, writable ? TREE_RW : TREE_RO, false, e), opened;
-    struct stat st;
-    char path[64];
+    int fd = tree_detach(AT_FDCWD, source, writable ? TREE_RW : TREE_RO, false, e);
 
     if (fd < 0)
         return -1;
     r->fds[r->n++] = fd;
-    if (writable && !rootless && tree_map_owner(fd, source, uid, 0, e) < 0)
-        return -1;
-    if (fstat(fd, &st) < 0)
-        return err_sys(e, errno, "cannot examine %s", source);
-    if (!S_ISREG(st.st_mode))
-        return 0;
-    /* A file is read and written through its descriptor, which has to be more than a place. */
-    (void)io_format(path, sizeof(path), "/proc/self/fd/%d", fd);
-    opened = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    if (opened < 0)
-        return err_sys(e, errno, "cannot open %s", source);
-    (void)close(fd);
-    r->fds[r->n - 1] = opened;
+    return writable && !rootless ? tree_map_owner(fd, source, uid, 0, e) : 0;
+}
+
+/* A file is read and written through its descriptor, which has to be more than a place. Opened with the
+ * rights that the sandbox has, no more. */
+static int open_files(const struct sandbox_spec *spec, struct roots *r, int proc_self, struct err *e)
+{
+    unsigned first = spec->workspace ? 1 : 0;
+
+    for (unsigned i = first; i < r->n; i++) {
+        const struct sandbox_mount *m = &spec->mounts[i - first];
+        struct stat st;
+        char path[32];
+        int fd;
+        if (fstat(r->fds[i], &st) < 0)
+            return err_sys(e, errno, "cannot examine a mount");
+        if (!S_ISREG(st.st_mode))
+            continue;
+        (void)io_format(path, sizeof(path), "fd/%d", r->fds[i]);
+        fd = openat(proc_self, path, (m->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        if (fd < 0)
+            return err_sys(e, errno, "cannot open %s with the rights of the sandbox", m->source);
+        (void)close(r->fds[i]);
+        r->fds[i] = fd;
+    }
     return 0;
 }
 
@@ -182,6 +192,8 @@ static int open_roots(const struct sandbox_spec *spec, struct roots *r, bool roo
         return err_sys(e, errno, "cannot open the root file system %s", spec->rootfs);
     if (spec->workspace && add_root(r, spec->workspace, true, spec->uid, rootless, e) < 0)
         return err_wrap(e, "workspace");
+    if (spec->workspace && (fstat(r->fds[0], &source) < 0 || !S_ISDIR(source.st_mode)))
+        return err_set(e, ENOTDIR, "the workspace %s is not a directory", spec->workspace);
     for (size_t i = 0; i < spec->nmounts; i++)
         if (add_root(r, spec->mounts[i].source, spec->mounts[i].writable, spec->uid, rootless, e) < 0 ||
             fstat(r->fds[r->n - 1], &source) < 0 || check_target(image, &spec->mounts[i], &source, e) < 0)
@@ -245,7 +257,8 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
     doorbell = eventfd(0, EFD_NONBLOCK);
     if (memory < 0 || doorbell < 0)
         return memory < 0 ? -1 : err_sys(e, errno, "cannot create the doorbell");
-    if (envelope_become(spec, proc_self, rootless, e) < 0 || envelope_give_up(e) < 0)
+    if (envelope_become(spec, proc_self, rootless, e) < 0 || open_files(spec, &roots, proc_self, e) < 0 ||
+        envelope_give_up(e) < 0)
         return -1;
     for (int i = 0; i < 3; i++)
         sources[i] = spec->terminal ? slave : spec->stdio[i] >= 0 ? spec->stdio[i] : null;
