@@ -282,7 +282,8 @@ def test_following_goes_on_after_a_part_was_killed(plane, victim):
     follow = Follow(plane)
     try:
         follow.has("policy.held", change=held(plane, "before-" + victim))
-        plane.kill(victim)
+        pid = plane.kill(victim)
+        until("it was started again", lambda: plane.daemons().get(victim, pid) != pid)
         plane.service()
         until("the vault has the events process back", lambda: metric(plane, 'ironclaw_process_up{process="events"}') == 1)
         follow.has("policy.held", change=held(plane, "after-" + victim))

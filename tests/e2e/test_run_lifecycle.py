@@ -100,6 +100,13 @@ def test_a_terminal_of_its_own_with_the_callers_size(box):
         assert termios.tcgetattr(t.slave) == t.before
 
 
+def test_the_terminal_has_the_callers_size_from_the_start(box):
+    for _ in range(10):
+        with Terminal(box, "-t", "--", "stty", "size") as t:
+            t.expect("33 77")
+            assert t.process.wait(timeout=30) == 0
+
+
 # ---- nothing stays behind
 
 

@@ -4,39 +4,95 @@
 #include "cell/base/text.h"
 
 #ifndef CELL_HOSTED /* where a C library is linked, it has these */
+/*
+ * Most copies here are short: structures and names. "rep movsb" takes some thirty cycles before the first
+ * byte, so below REP it is eight bytes at a time, the last eight overlapping. The empty asm keeps the
+ * compiler from seeing a memcpy in its own loop.
+ */
+enum { REP = 256 };
+typedef u64 __attribute__((may_alias, aligned(1))) word;
+
 void *memcpy(void *dst, const void *src, size_t n)
 {
-    void *d = dst;
+    u8 *d = dst;
+    const u8 *s = src;
 
-    __asm__ volatile("rep movsb" : "+D"(d), "+S"(src), "+c"(n) : : "memory");
+    if (n >= REP) {
+        __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+        return dst;
+    }
+    if (n >= 8) {
+        word last = *(const word *)(s + n - 8);
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            *(word *)(d + i) = *(const word *)(s + i);
+            __asm__ volatile("" : : : "memory");
+        }
+        *(word *)(d + n - 8) = last;
+        return dst;
+    }
+    for (size_t i = 0; i < n; i++) {
+        d[i] = s[i];
+        __asm__ volatile("" : : : "memory");
+    }
     return dst;
 }
 
+/* Downwards where the end of src would be overwritten before it is read. */
 void *memmove(void *dst, const void *src, size_t n)
 {
     u8 *d = dst;
     const u8 *s = src;
 
-    if (d <= s || d >= s + n)
+    if (d >= s + n || s >= d + n)
         return memcpy(dst, src, n);
-    while (n--)
+    if (d <= s) {
+        __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+        return dst;
+    }
+    for (; n >= 8; n -= 8) {
+        word w = *(const word *)(s + n - 8);
+        *(word *)(d + n - 8) = w;
+        __asm__ volatile("" : : : "memory");
+    }
+    while (n--) {
         d[n] = s[n];
+        __asm__ volatile("" : : : "memory");
+    }
     return dst;
 }
 
 void *memset(void *dst, int c, size_t n)
 {
-    void *d = dst;
+    u8 *d = dst;
+    word w = (u64)(u8)c * 0x0101010101010101ULL;
 
-    __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
+    if (n >= REP) {
+        __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
+        return dst;
+    }
+    if (n >= 8) {
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            *(word *)(d + i) = w;
+            __asm__ volatile("" : : : "memory");
+        }
+        *(word *)(d + n - 8) = w;
+        return dst;
+    }
+    for (size_t i = 0; i < n; i++) {
+        d[i] = (u8)c;
+        __asm__ volatile("" : : : "memory");
+    }
     return dst;
 }
 
 int memcmp(const void *a, const void *b, size_t n)
 {
     const u8 *x = a, *y = b;
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i++)
+    while (i + 8 <= n && *(const word *)(x + i) == *(const word *)(y + i))
+        i += 8;
+    for (; i < n; i++)
         if (x[i] != y[i])
             return x[i] < y[i] ? -1 : 1;
     return 0;

@@ -152,7 +152,7 @@ static int read_block(const struct erofs *fs, const struct erofs_node *dir, u64 
 static int read_entry(const struct block *b, u32 i, struct erofs_entry *out)
 {
     struct erofs_dirent e, next;
-    u32 end = b->size;
+    u32 end = b->size, n;
 
     memcpy(&e, b->at + i * sizeof(e), sizeof(e));
     if (i + 1 < b->count) {
@@ -164,10 +164,11 @@ static int read_entry(const struct block *b, u32 i, struct erofs_entry *out)
     out->nid = e.nid;
     out->type = e.type;
     out->name = (const char *)b->at + e.name_offset;
-    out->length = strnlen(out->name, end - e.name_offset);
-    if (out->length == 0 || out->length > NAME_LONGEST || memchr(out->name, '/', out->length))
-        return -EUCLEAN;
-    return 0;
+    for (n = 0; n < end - e.name_offset && out->name[n]; n++)
+        if (out->name[n] == '/')
+            return -EUCLEAN;
+    out->length = n;
+    return n > 0 && n <= NAME_LONGEST ? 0 : -EUCLEAN;
 }
 
 static int compare(const char *name, size_t len, const struct erofs_entry *e)
