@@ -45,7 +45,8 @@ int handover_terminal(int control, int *slave, struct err *e)
     if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 ||
         (*slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
         return err_sys(e, errno, "cannot open a terminal");
-    /* The caller's window size, while its terminal is still here: the workload must not find another first. */
+    /* The caller's window size, while its terminal is still here: the workload must not find another first.
+     */
     if (ioctl(0, TIOCGWINSZ, &size) == 0)
         (void)ioctl(master, TIOCSWINSZ, &size);
     handover_send(control, CONTROL_TERMINAL, "", &master, 1);
