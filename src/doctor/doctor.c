@@ -19,6 +19,7 @@
 #include "base/io.h"
 #include "base/landlock.h"
 #include "base/paths.h"
+#include "walls/cell/cell.h"
 #include "walls/cgroup.h"
 #include "walls/wall.h"
 
@@ -198,6 +199,19 @@ static void check_busybox(struct fact *f)
                     "apt-get install busybox-static for the base image, or use --rootfs");
 }
 
+static void check_cell_images(struct fact *f)
+{
+    struct err e = ERR_INIT;
+    const char *maker = cell_image_maker(&e);
+
+    if (maker) {
+        (void)io_format(f->detail, sizeof(f->detail), "%s makes the images of the cell wall", maker);
+        return;
+    }
+    f->verdict = WEAKER;
+    (void)io_format(f->remedy, sizeof(f->remedy), "%.250s", e.text);
+}
+
 static void check_lockdown(struct fact *f)
 {
     char value[128], lsm[256];
@@ -229,6 +243,7 @@ static const struct {
     {"cgroups", check_cgroups},
     {"host uid", check_uid},
     {"base image", check_busybox},
+    {"cell images", check_cell_images},
     {"kernel security", check_lockdown},
     {"hardware", check_devices},
 };

@@ -25,3 +25,5 @@ void cell_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, in
  * made anew, without a name.
  */
 int cell_image_open(const char *rootfs, struct err *e);
+/* The program that makes images, or NULL with the package to install. */
+const char *cell_image_maker(struct err *e);

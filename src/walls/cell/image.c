@@ -20,7 +20,7 @@
 static const char *const makers[] = {"/usr/bin/mkfs.erofs", "/sbin/mkfs.erofs", "/usr/sbin/mkfs.erofs",
                                      "/usr/local/bin/mkfs.erofs"};
 
-static const char *find_maker(struct err *e)
+const char *cell_image_maker(struct err *e)
 {
     for (size_t i = 0; i < ARRAY_LEN(makers); i++)
         if (access(makers[i], X_OK) == 0)
@@ -59,7 +59,7 @@ static int run_maker(const char *maker, const char *file, const char *directory,
 
 static int make(const char *file, const char *directory, struct err *e)
 {
-    const char *maker = find_maker(e);
+    const char *maker = cell_image_maker(e);
 
     if (!maker)
         return -1;
