@@ -226,6 +226,10 @@ static int set_mode(struct server *s, const struct files_record *r)
     CLEANUP_CLOSE int fd = -1;
     struct stat st;
 
+    if (s->roots[r->root].is_file)
+        return r->ino != FILES_ROOT_INO                                  ? 0
+               : fchmod(s->roots[r->root].fd, r->mode & PERMISSIONS) < 0 ? errno
+                                                                         : 0;
     if (!table_path(s->table, r->root, r->ino, path, sizeof(path)))
         return 0;
     fd = open_beneath(s->roots[r->root].fd, path, O_PATH);
@@ -242,10 +246,14 @@ static int set_time(struct server *s, const struct files_record *r)
     const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
                                       {.tv_sec = r->mtime_sec, .tv_nsec = (long)r->mtime_nsec}};
     char path[TABLE_PATH];
+    CLEANUP_CLOSE int fd = -1;
 
+    if (s->roots[r->root].is_file)
+        return r->ino == FILES_ROOT_INO && futimens(s->roots[r->root].fd, times) < 0 ? errno : 0;
     if (!table_path(s->table, r->root, r->ino, path, sizeof(path)))
         return 0;
-    return utimensat(s->roots[r->root].fd, path, times, AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
+    fd = open_beneath(s->roots[r->root].fd, path, O_PATH);
+    return fd < 0 || utimensat(fd, "", times, AT_EMPTY_PATH) < 0 ? errno : 0;
 }
 
 int files_apply(struct server *s, const struct files_record *r, const char *name, const char *data)
