@@ -32,7 +32,7 @@ static inline char *const *weaken_environment(char *const *envp)
     const char *list = getenv("IRONCLAW_WEAKEN");
     size_t n = 0;
 
-    while (envp[n] && n < 510) {
+    while (n < 510 && envp[n]) {
         out[n] = envp[n];
         n++;
     }
