@@ -11,17 +11,19 @@ enum { BUCKETS = 4096 }; /* a power of two */
 struct dentry_cache {
     struct list unused; /* cached ones without references, least recently used first */
     u32 nunused;
+    u64 npinned, max_pinned;
     struct dentry *buckets[BUCKETS];
 };
 
 static struct dentry_cache *cache; /* set once at boot */
 
-int dentry_init(void)
+int dentry_init(u64 max_pinned)
 {
     cache = kmalloc(sizeof(*cache));
     if (!cache)
         return -ENOMEM;
     list_init(&cache->unused);
+    cache->max_pinned = max_pinned;
     return 0;
 }
 
@@ -189,10 +191,11 @@ static void pin(struct dentry *d)
 
 int dentry_add(struct dentry *dir, const char *name, size_t len, struct inode *i, struct dentry **out)
 {
-    struct dentry *d = create(dir, name, len);
+    struct dentry *d = cache->npinned < cache->max_pinned ? create(dir, name, len) : NULL;
 
     if (!d)
-        return -ENOMEM;
+        return -ENOSPC;
+    cache->npinned++;
     d->inode = i;
     d->flags = DENTRY_PINNED;
     pin(d);
@@ -205,6 +208,7 @@ void dentry_remove(struct dentry *d)
 {
     hash_out(d);
     list_del(&d->link);
+    cache->npinned--;
     d->flags = (u16)((d->flags & ~DENTRY_PINNED) | DENTRY_DELETED);
     dentry_put(d);
 }

@@ -34,7 +34,8 @@ struct dentry {
 };
 
 struct dentry_cache;
-int dentry_init(void);
+/* `max_pinned`: names in all of tmpfs. They live in the kernel's heap, which must not be all theirs. */
+int dentry_init(u64 max_pinned);
 
 void dentry_get(struct dentry *d);
 void dentry_put(struct dentry *d);

@@ -183,7 +183,7 @@ int fs_init(const struct cell_header *h)
     if (!mounts)
         return -ENOMEM;
     list_init(&mounts->list);
-    if ((rc = dentry_init()) < 0 || (rc = path_init()) < 0 || (rc = tmpfs_init(max_pages)) < 0 ||
+    if ((rc = dentry_init(2 * max_pages)) < 0 || (rc = path_init()) < 0 || (rc = tmpfs_init(max_pages)) < 0 ||
         (rc = mount_image(h)) < 0 || (rc = mount_devices()) < 0)
         return rc;
     if ((rc = mount_tmpfs("/dev/shm", 01777, 0)) < 0 || (rc = mount_tmpfs("/tmp", 01777, 0)) < 0 ||

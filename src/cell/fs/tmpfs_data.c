@@ -45,7 +45,8 @@ struct data {
 
 static struct usage {
     u64 used, max;
-} * usage; /* of all tmpfs; set once at boot */
+    u64 run; /* so many pages in a row are worth looking for: less when the heap is in pieces */
+} * usage;   /* of all tmpfs; set once at boot */
 
 int tmpfs_data_init(u64 max_pages)
 {
@@ -53,6 +54,7 @@ int tmpfs_data_init(u64 max_pages)
     if (!usage)
         return -ENOMEM;
     usage->max = max_pages;
+    usage->run = RUN_MAX;
     return 0;
 }
 
@@ -144,7 +146,7 @@ static int make_pages(struct inode *i, u64 index, u64 want)
 
     if (rc < 0 || *slot)
         return rc;
-    want = MIN(MIN(want, (u64)RUN_MAX), SLOTS - index % SLOTS);
+    want = MIN(MIN(want, usage->run), SLOTS - index % SLOTS);
     while (n < want && !find_page(i, index + n))
         n++;
     if (usage->used >= usage->max)
@@ -152,6 +154,7 @@ static int make_pages(struct inode *i, u64 index, u64 want)
     n = MIN(n, usage->max - usage->used);
     p = page_alloc(n);
     if (!p && n > 1) {
+        usage->run = n / 2;
         n = 1;
         p = page_alloc(1);
     }
@@ -200,8 +203,10 @@ static void drop_pages(struct inode *i, u64 first, u64 end)
         usage->used--;
         i->blocks -= PAGE / 512;
     }
-    if (n > 0)
+    if (n > 0) {
         page_free(address(run), n);
+        usage->run = RUN_MAX;
+    }
 }
 
 static void clear_bytes(struct inode *i, u64 from, u64 to)

@@ -115,6 +115,30 @@ static void space_ends_with_enospc(void **state)
     CELL(unlink, "/tmp/full");
 }
 
+static void names_end_with_enospc(void **state)
+{
+    char name[32];
+    int made = 0;
+    long rc;
+
+    (void)state;
+    do {
+        (void)text_format(name, sizeof(name), "/tmp/n%d", made++);
+        rc = CELL(mknod, name, 0100644, 0);
+    } while (rc == 0);
+    assert_int_equal(rc, -ENOSPC);
+    assert_in_range(made, 1000, 100000);
+    assert_int_equal(CELL(open, "/tmp/other", O_CREAT | O_WRONLY, 0644), -ENOSPC);
+    assert_int_equal(CELL(mkdir, "/dev/shm/other", 0755), -ENOSPC);
+    assert_int_equal(CELL(unlink, "/tmp/n0"), 0);
+    assert_int_equal(CELL(mkdir, "/tmp/n0", 0755), 0);
+    assert_int_equal(CELL(rmdir, "/tmp/n0"), 0);
+    for (int i = 1; i < made - 1; i++) {
+        (void)text_format(name, sizeof(name), "/tmp/n%d", i);
+        assert_int_equal(CELL(unlink, name), 0);
+    }
+}
+
 static void a_shared_mapping_is_the_file(void **state)
 {
     u8 *at = reserve(4 * PAGE_), *other = reserve(4 * PAGE_);
@@ -437,6 +461,7 @@ int main(void)
         cmocka_unit_test(memory_comes_back_when_files_go),
         cmocka_unit_test(a_sparse_file_has_holes),
         cmocka_unit_test(space_ends_with_enospc),
+        cmocka_unit_test(names_end_with_enospc),
         cmocka_unit_test(a_shared_mapping_is_the_file),
         cmocka_unit_test(a_private_mapping_keeps_its_changes),
         cmocka_unit_test(a_memfd_can_be_sealed),
