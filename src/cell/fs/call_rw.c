@@ -41,9 +41,13 @@ static long one(struct file *f, bool for_write, u64 buf, size_t len, u64 *pos)
 {
     struct iovec v = {.iov_base = (void *)buf, .iov_len = len};
 
+    if (for_write && f->ops->write)
+        return f->ops->write(f, (const void *)buf, len, pos);
     if (for_write)
-        return f->ops->write ? f->ops->write(f, (const void *)buf, len, pos) : f->ops->writev(f, &v, 1);
-    return f->ops->read ? f->ops->read(f, (void *)buf, len, pos) : f->ops->readv(f, &v, 1);
+        return f->ops->writev ? f->ops->writev(f, &v, 1) : -EINVAL;
+    if (f->ops->read)
+        return f->ops->read(f, (void *)buf, len, pos);
+    return f->ops->readv ? f->ops->readv(f, &v, 1) : -EINVAL;
 }
 
 /* At `pos`, or at the file's own position if that is NULL. */

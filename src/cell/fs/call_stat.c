@@ -141,7 +141,7 @@ FS_CALL(sys_statx)
         (a3 & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE || (a4 & STATX__RESERVED))
         return -EINVAL;
     rc = stat_path((int)a1, a2, walk_flags(a3), &k);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     x.stx_mask = STATX_BASIC_STATS;
     x.stx_blksize = k.block_size;

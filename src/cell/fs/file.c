@@ -71,7 +71,7 @@ void file_put(struct file *f)
     epoll_file_released(f);
     if (f->inode)
         lock_drop_file(f);
-    if (f->mapped)
+    if (f->mapped && f->inode)
         f->inode->mapped--;
     if (f->ops->release)
         f->ops->release(f);

@@ -124,16 +124,25 @@ static void cut(struct lock_table *t, const struct lock *want, struct lock **spa
     }
 }
 
-/* What touches it and is of the same sort becomes one with it. */
-static void merge(struct lock_table *t, struct lock *l)
+/* Another lock of the same owner and sort that touches l or overlaps it. */
+static struct lock *find_touching(const struct lock_table *t, const struct lock *l)
 {
-    list_for_each_safe(n, &t->held)
+    list_for_each(n, &t->held)
     {
         struct lock *o = list_entry(n, struct lock, node);
         if (o == l || !same_owner(o, l) || o->exclusive != l->exclusive)
             continue;
-        if ((o->end < l->start && o->end + 1 != l->start) || (l->end < o->start && l->end + 1 != o->start))
-            continue;
+        if ((o->end >= l->start || o->end + 1 == l->start) && (l->end >= o->start || l->end + 1 == o->start))
+            return o;
+    }
+    return NULL;
+}
+
+static void merge(struct lock_table *t, struct lock *l)
+{
+    struct lock *o;
+
+    while ((o = find_touching(t, l)) != NULL) {
         l->start = MIN(l->start, o->start);
         l->end = MAX(l->end, o->end);
         list_del(&o->node);

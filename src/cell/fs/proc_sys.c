@@ -44,7 +44,7 @@ static void show_uuid(const struct proc_subject *s, struct text *t)
 /* The same until the cell ends: made of when it started. */
 static void show_boot_id(const struct proc_subject *s, struct text *t)
 {
-    u64 h = HEADER->boot_realtime_ns ^ 0x9e3779b97f4a7c15ULL, words[2];
+    u64 h = HEADER->boot_realtime_ns ^ 0x9e3779b97f4a7c15ULL, words[2] = {0};
 
     (void)s;
     for (int i = 0; i < 2; i++) {
