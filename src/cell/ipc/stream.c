@@ -127,6 +127,16 @@ size_t stream_room(const struct stream *s)
     return used >= CELL_RING_SIZE ? 0 : CELL_RING_SIZE - used;
 }
 
+bool stream_readable(const struct stream *s)
+{
+    return stream_available(s) > 0 || (atomic_load(&STREAM(s->index)->rx_flags) & (CELL_END | CELL_RESET));
+}
+
+bool stream_writable(const struct stream *s)
+{
+    return stream_room(s) > 0 || atomic_load(&STREAM(s->index)->tx_gone);
+}
+
 long stream_read(struct stream *s, USER void *buf, size_t len)
 {
     struct cell_stream *c = STREAM(s->index);
@@ -226,7 +236,7 @@ unsigned stream_poll(struct stream *s, struct poll_table *pt)
         events |= POLLERR | POLLHUP;
     if (atomic_load(&c->tx_gone))
         events |= POLLERR;
-    if (stream_room(s) > 0)
+    if (stream_writable(s))
         events |= POLLOUT | POLLWRNORM;
     return events;
 }

@@ -29,6 +29,10 @@ long stream_write(struct stream *s, USER const void *buf, size_t len);
 /* Bytes that can be read; room for writing. */
 size_t stream_available(const struct stream *s);
 size_t stream_room(const struct stream *s);
+/* Would stream_read() or stream_write() say something else than -EAGAIN? The warden changes what they see
+ * without the kernel lock: to be asked after stream_wait(), before sleeping. */
+bool stream_readable(const struct stream *s);
+bool stream_writable(const struct stream *s);
 /* No more data will come from us. */
 void stream_end(struct stream *s);
 /* POLLIN and friends; registers with pt as file_ops.poll does. */

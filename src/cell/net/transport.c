@@ -147,11 +147,21 @@ static int sleep_on(struct socket *of, u64 deadline)
 
     if (!of)
         return -ENOTCONN;
-    if (of->stream)
-        stream_wait(of->stream, &w);
-    else
-        waitq_add(&of->event, &w);
+    waitq_add(&of->event, &w);
     rc = thread_sleep(deadline);
+    waitq_del(&w);
+    return rc == -ETIMEDOUT ? -EAGAIN : rc;
+}
+
+/* For something that the host does: it may have done it while we looked. */
+static int sleep_on_host(struct stream *s, bool (*ready)(const struct stream *), u64 deadline)
+{
+    struct waiter w;
+    int rc = 0;
+
+    stream_wait(s, &w);
+    if (!ready(s))
+        rc = thread_sleep(deadline);
     waitq_del(&w);
     return rc == -ETIMEDOUT ? -EAGAIN : rc;
 }
@@ -219,7 +229,7 @@ static long send_to_host(struct socket *s, struct transfer *t, struct cursor *c,
 
 static bool has_room(const struct socket *s)
 {
-    return s->stream ? stream_room(s->stream) > 0
+    return s->stream ? stream_writable(s->stream)
                      : s->peer && s->peer->queued < (size_t)s->peer->receive_buffer;
 }
 
@@ -251,7 +261,9 @@ static long send_stream(struct socket *s, struct transfer *t)
                 rc = -EAGAIN;
                 break;
             }
-            if ((rc = sleep_on(s->stream ? s : s->peer, deadline)) < 0)
+            rc =
+                s->stream ? sleep_on_host(s->stream, stream_writable, deadline) : sleep_on(s->peer, deadline);
+            if (rc < 0)
                 break;
             continue;
         }
@@ -377,7 +389,8 @@ static long receive_stream(struct socket *s, struct transfer *t)
             rc = -EAGAIN;
             break;
         }
-        if ((rc = sleep_on(s, deadline)) < 0)
+        rc = s->stream ? sleep_on_host(s->stream, stream_readable, deadline) : sleep_on(s, deadline);
+        if (rc < 0)
             break;
     }
     return done ? (long)done : rc;

@@ -55,7 +55,7 @@ static long console_write(struct file *f, USER const void *buf, size_t len, u64 
             break;
         }
         stream_wait(s, &w);
-        if (stream_room(s) == 0)
+        if (!stream_writable(s))
             rc = thread_sleep(NO_DEADLINE);
         waitq_del(&w);
     }
