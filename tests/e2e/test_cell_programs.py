@@ -4,8 +4,12 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import cell_calls  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "cell"
@@ -56,6 +60,10 @@ def test_calls_answer_as_the_hosts_kernel_does(boxes, rootfs, family):
     known = DIFFERENCES.get(family, {})
     wrong = [(e, g) for e, g in zip(expected, got) if e != g and known.get(e, ("",))[0] != g]
     assert not wrong, wrong
+
+
+def test_the_documented_calls_are_those_of_the_tables():
+    assert cell_calls.markdown() in (ROOT / "docs" / "cell-kernel.md").read_text(), "run tests/lib/cell_calls.py and put its table into docs/cell-kernel.md"
 
 
 # ---- programs that people run

@@ -310,7 +310,8 @@ static int connect_stream(struct socket *s, const struct endpoint *e, bool nonbl
         inet_of(server)->remote = inet_of(s)->local;
         list_add_tail(bound, &server->in_family);
     }
-    return 0;
+    /* It is done already, but programs that do not wait expect to be told to come back (connect(2)). */
+    return nonblocking ? -EINPROGRESS : 0;
 }
 
 static int inet_connect(struct socket *s, const struct address *a, bool nonblocking)

@@ -275,6 +275,28 @@ static long sys_getcpu(ARGS)
     return (a && put_user_u32((void *)a, 0) < 0) || (b && put_user_u32((void *)b, 0) < 0) ? -EFAULT : 0;
 }
 
+static long sys_sched_getscheduler(ARGS)
+{
+    (void)b, (void)c, (void)d, (void)e, (void)f;
+    if ((int)a < 0)
+        return -EINVAL;
+    return a == 0 || thread_find((int)a) ? 0 : -ESRCH; /* SCHED_OTHER */
+}
+
+/* What the host gives a thread at a time is not to be seen; this is its usual order
+ * (sched_rr_get_interval(2)). */
+static long sys_sched_rr_get_interval(ARGS)
+{
+    const struct __kernel_timespec slice = {.tv_nsec = 4000000};
+
+    (void)c, (void)d, (void)e, (void)f;
+    if ((int)a < 0)
+        return -EINVAL;
+    if (a != 0 && !thread_find((int)a))
+        return -ESRCH;
+    return put_user((struct __kernel_timespec *)b, slice);
+}
+
 static long sys_sched_setscheduler(ARGS)
 {
     (void)a, (void)c, (void)d, (void)e, (void)f;
@@ -300,9 +322,8 @@ static struct process *priority_target(u64 which, u64 who)
     if (which == 0 && who != 0) /* PRIO_PROCESS */
         return process_find((int)who);
     if (which == 1 && who != 0) { /* PRIO_PGRP: any of them */
-        list_for_each(n, process_list())
-            if (list_entry(n, struct process, all)->pgid == (int)who)
-                return list_entry(n, struct process, all);
+        list_for_each(n, process_list()) if (list_entry(n, struct process, all)->pgid ==
+                                             (int)who) return list_entry(n, struct process, all);
         return NULL;
     }
     return current_process;
@@ -389,7 +410,8 @@ const struct syscall system_calls[] = {
     {__NR_sched_yield, SYS_UNLOCKED, "sched_yield", sys_sched_yield},
     {__NR_sched_getaffinity, SYS_LOCKED, "sched_getaffinity", sys_sched_getaffinity},
     {__NR_sched_setaffinity, SYS_UNLOCKED, "sched_setaffinity", sys_zero},
-    {__NR_sched_getscheduler, SYS_UNLOCKED, "sched_getscheduler", sys_zero},
+    {__NR_sched_getscheduler, SYS_LOCKED, "sched_getscheduler", sys_sched_getscheduler},
+    {__NR_sched_rr_get_interval, SYS_LOCKED, "sched_rr_get_interval", sys_sched_rr_get_interval},
     {__NR_sched_setscheduler, SYS_UNLOCKED, "sched_setscheduler", sys_sched_setscheduler},
     {__NR_sched_getparam, SYS_UNLOCKED, "sched_getparam", sys_sched_getparam},
     {__NR_sched_setparam, SYS_UNLOCKED, "sched_setparam", sys_zero},
