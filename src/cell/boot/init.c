@@ -180,6 +180,7 @@ static void take_signals(void)
 void init_run(void)
 {
     u64 next;
+    u32 pending;
     int rc;
 
     /* The filter stands. From here on the state is what the workload makes of it. */
@@ -194,8 +195,9 @@ void init_run(void)
         take_signals();
         tty_service();
         next = timers_run();
-        if (atomic_fetch_and(&current()->arch.pending, 0) & PENDING_CHILD)
-            process_check_children(current_process);
+        pending = atomic_fetch_and(&current()->arch.pending, 0);
+        if (pending & PENDING_CHILD)
+            process_check_children(current_process, pending & PENDING_KILLED);
         if (!SHARED->main_ended || !host_files_idle())
             (void)thread_sleep(next);
     }

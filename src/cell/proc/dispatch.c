@@ -91,9 +91,9 @@ void cell_exit_work(struct thread *t)
     u32 pending;
 
     kernel_lock();
-    pending = atomic_fetch_and(&t->arch.pending, (u32) ~(PENDING_RESTART | PENDING_CHILD));
+    pending = atomic_fetch_and(&t->arch.pending, (u32) ~(PENDING_RESTART | PENDING_CHILD | PENDING_KILLED));
     if (pending & PENDING_CHILD)
-        process_check_children(t->process);
+        process_check_children(t->process, pending & PENDING_KILLED);
     signal_deliver(t);
     kernel_unlock();
 }

@@ -22,6 +22,8 @@
 #include "cell/proc/timer.h"
 #include "cell/tty/tty.h"
 
+enum { VANISHING_NS = 20000000 };
+
 void process_notify_parent(struct process *p)
 {
     struct process *parent = p->parent;
@@ -238,8 +240,10 @@ void process_vfork_done(struct process *p)
     }
 }
 
-void process_check_children(struct process *p)
+static bool find_killed(struct process *p)
 {
+    bool found = false;
+
     list_for_each_safe(n, &p->children)
     {
         struct process *child = list_entry(n, struct process, siblings);
@@ -256,7 +260,24 @@ void process_check_children(struct process *p)
         }
         give_back(child);
         become_zombie(child, SIGKILL);
+        found = true;
     }
+    return found;
+}
+
+void process_check_children(struct process *p, bool killed)
+{
+    u64 start;
+
+    if (find_killed(p) || !killed)
+        return;
+    /* The host tells of a death a moment before the task is gone. */
+    start = monotonic_ns();
+    do {
+        kernel_unlock();
+        (void)host_call3(__NR_sched_yield, 0, 0, 0);
+        kernel_lock();
+    } while (!find_killed(p) && monotonic_ns() - start < VANISHING_NS);
 }
 
 /* ---- system calls */

@@ -12,7 +12,8 @@ void thread_exit(void) __attribute__((noreturn));
 void process_end_other_threads(void);
 /* A child changed its state: wakes wait4 and posts SIGCHLD. */
 void process_notify_parent(struct process *p);
-/* The host told that a child of it ended: which, and did it tell us before? */
-void process_check_children(struct process *p);
+/* The host told that a child of it ended: which, and did it tell us before? `killed`: by a signal, so not by
+ * our own doing. */
+void process_check_children(struct process *p, bool killed);
 /* exec or exit of a vfork child: its parent goes on. */
 void process_vfork_done(struct process *p);

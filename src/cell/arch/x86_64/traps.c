@@ -116,7 +116,9 @@ static void handler(int sig, siginfo_t *info, void *context)
         on_syscall(t, &u->regs);
         break;
     case SIGCHLD:
-        atomic_fetch_or(&t->arch.pending, PENDING_CHILD);
+        atomic_fetch_or(&t->arch.pending, info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED
+                                              ? PENDING_CHILD | PENDING_KILLED
+                                              : PENDING_CHILD);
         on_wake(t, &u->regs);
         break;
     case CELL_SIGRTMIN_WAKE:
