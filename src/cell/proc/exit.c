@@ -242,6 +242,7 @@ void process_vfork_done(struct process *p)
 
 static bool find_killed(struct process *p)
 {
+    u64 killed = atomic_load(&current()->arch.killed); /* of several at once, the others count as SIGKILL */
     bool found = false;
 
     list_for_each_safe(n, &p->children)
@@ -250,7 +251,8 @@ static bool find_killed(struct process *p)
         if (child->state != PROCESS_ALIVE || child->host_pid == 0 ||
             host_tgkill(child->host_pid, child->host_pid, 0) == 0)
             continue;
-        /* Killed by the host (out of memory). Its threads are gone; nothing of it runs any more. */
+        /* Killed by the host (out of memory, the filter). Its threads are gone; nothing of it runs any more.
+         */
         list_for_each_safe(m, &child->threads)
         {
             struct thread *t = list_entry(m, struct thread, in_process);
@@ -259,7 +261,7 @@ static bool find_killed(struct process *p)
             thread_remove(t);
         }
         give_back(child);
-        become_zombie(child, SIGKILL);
+        become_zombie(child, killed >> 32 == (u32)child->host_pid ? (int)(killed & 0x7f) : SIGKILL);
         found = true;
     }
     return found;

@@ -16,7 +16,8 @@ struct arch_thread {
     u64 stack_top;       /* %gs:8: of the kernel stack */
     _Atomic u32 pending; /* %gs:16: something to do before program code goes on (PENDING_*) */
     u32 in_trap;         /* entered by a trap: all registers have to be restored */
-    u64 spare[2];
+    _Atomic u64 killed;  /* the last child that the host killed: its host pid << 32 | signal */
+    u64 spare;
     u64 guard;        /* %gs:0x28: stack protector */
     struct regs regs; /* %gs:0x30 */
     u64 fs_base;      /* kept for fork and signal delivery only: the register is live */

@@ -116,9 +116,11 @@ static void handler(int sig, siginfo_t *info, void *context)
         on_syscall(t, &u->regs);
         break;
     case SIGCHLD:
-        atomic_fetch_or(&t->arch.pending, info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED
-                                              ? PENDING_CHILD | PENDING_KILLED
-                                              : PENDING_CHILD);
+        if (info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED) {
+            atomic_store(&t->arch.killed, (u64)(u32)info->si_pid << 32 | (u32)info->si_status);
+            atomic_fetch_or(&t->arch.pending, PENDING_KILLED);
+        }
+        atomic_fetch_or(&t->arch.pending, PENDING_CHILD);
         on_wake(t, &u->regs);
         break;
     case CELL_SIGRTMIN_WAKE:
