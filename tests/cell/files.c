@@ -21,8 +21,9 @@ static void show_stat(const char *path)
         show(path, -1);
         return;
     }
-    printf("%s: mode %o nlink %lu size %ld uid %u\n", path, s.st_mode, S_ISDIR(s.st_mode) ? 0UL : (unsigned long)s.st_nlink,
-           S_ISDIR(s.st_mode) ? 0L : (long)s.st_size, s.st_uid);
+    printf("%s: mode %o nlink %lu size %ld uid %u\n", path, s.st_mode,
+           S_ISDIR(s.st_mode) ? 0UL : (unsigned long)s.st_nlink, S_ISDIR(s.st_mode) ? 0L : (long)s.st_size,
+           s.st_uid);
 }
 
 static int by_name(const void *a, const void *b)
@@ -190,7 +191,8 @@ static void test_attributes(void)
     show("chown to self", chown("empty", getuid(), getgid()));
     show("utimensat", utimensat(AT_FDCWD, "empty", times, 0));
     (void)stat("empty", &s);
-    printf("times %ld.%09ld %ld.%09ld\n", s.st_atim.tv_sec, s.st_atim.tv_nsec, s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    printf("times %ld.%09ld %ld.%09ld\n", s.st_atim.tv_sec, s.st_atim.tv_nsec, s.st_mtim.tv_sec,
+           s.st_mtim.tv_nsec);
     times[0].tv_nsec = UTIME_OMIT;
     times[1].tv_nsec = 1000000000;
     show("bad time", utimensat(AT_FDCWD, "empty", times, 0));
@@ -254,7 +256,9 @@ static void test_descriptors(void)
         show("locked for others", fcntl(fd, F_SETLK, &mine));
         (void)fcntl(fd, F_GETLK, &mine);
         printf("by parent %d type %d\n", mine.l_pid == getppid(), mine.l_type);
-        show("beside it", fcntl(fd, F_SETLK, &(struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5}));
+        show("beside it",
+             fcntl(fd, F_SETLK,
+                   &(struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5}));
         fflush(stdout);
         _exit(0);
     }
@@ -265,7 +269,8 @@ static void test_descriptors(void)
     show("fallocate", fallocate(fd, 0, 0, 8192));
     show("size", lseek(fd, 0, SEEK_END));
     show("punch", fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
-    show("copy_file_range", copy_file_range(fd, &(off_t){4096}, open("copy", O_CREAT | O_RDWR, 0600), NULL, 100, 0));
+    show("copy_file_range",
+         copy_file_range(fd, &(off_t){4096}, open("copy", O_CREAT | O_RDWR, 0600), NULL, 100, 0));
     show_stat("copy");
     show("fsync", fsync(fd));
     show("fsync bad", fsync(98));

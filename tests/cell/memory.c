@@ -61,7 +61,8 @@ int main(void)
     show_map("no kind", mmap(NULL, 4096, rw, MAP_ANONYMOUS, -1, 0));
     show_map("bad descriptor", mmap(NULL, 4096, rw, MAP_PRIVATE, 77, 0));
     show_map("too much", mmap(NULL, 1UL << 47, rw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    show_map("noreplace", mmap(p + 32768, 4096, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+    show_map("noreplace",
+             mmap(p + 32768, 4096, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
     q = mmap(p + 32768, 4096, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     show("fixed", q == p + 32768);
 

@@ -1,7 +1,8 @@
 /*
- * show.h - what the differential programs have in common: each prints what calls return, in a form that does not
- * depend on numbers of processes, addresses or times. The same binary runs on the host's kernel (in the container
- * wall) and on the cell's; tests/e2e/test_cell_differential.py compares the two outputs line by line.
+ * show.h - what the differential programs have in common: each prints what calls return, in a form that does
+ * not depend on numbers of processes, addresses or times. The same binary runs on the host's kernel (in the
+ * container wall) and on the cell's; tests/e2e/test_cell_differential.py compares the two outputs line by
+ * line.
  */
 #pragma once
 #include <errno.h>
@@ -9,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A result: the value if it is small enough to be the same everywhere, else only that it was none of the errors. */
+/* A result: the value if it is small enough to be the same everywhere, else only that it was none of the
+ * errors. */
 static inline void show(const char *what, long rc)
 {
     if (rc == -1)

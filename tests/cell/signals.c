@@ -129,7 +129,8 @@ static void test_faults(void)
     handle_info(SIGSEGV, on_fault, SA_ONSTACK);
     if (sigsetjmp(jump, 1) == 0)
         page[5] = 1;
-    printf("fault at +%ld code %d on alternate stack %d\n", (long)((char *)fault_address - page), last_code, on_alt);
+    printf("fault at +%ld code %d on alternate stack %d\n", (long)((char *)fault_address - page), last_code,
+           on_alt);
     if (sigsetjmp(jump, 1) == 0)
         *(volatile int *)16 = 1;
     printf("fault at %ld code %d\n", (long)fault_address, last_code);

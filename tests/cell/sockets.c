@@ -101,7 +101,10 @@ static void test_descriptors(void)
     } control;
     char byte = 'x', text[32] = "";
     struct iovec iov = {&byte, 1};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = CMSG_SPACE(sizeof(int))};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.buf,
+                       .msg_controllen = CMSG_SPACE(sizeof(int))};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     struct ucred cred;
     socklen_t n = sizeof(cred);

@@ -1,4 +1,5 @@
-/* Threads: creation, join, mutexes, condition variables, robust mutexes, TLS, fork with threads, exit of one. */
+/* Threads: creation, join, mutexes, condition variables, robust mutexes, TLS, fork with threads, exit of one.
+ */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>

@@ -8,9 +8,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = pathlib.Path(os.environ.get("IRONCLAW_OUT", ROOT / "out"))
-BINARIES = [OUT / "ironclaw", *sorted((OUT / "libexec/ironclaw").iterdir())]
+# Lies at a fixed address by design, as its filter is about that address, and in the address space of hostile code.
+KERNEL = OUT / "libexec/ironclaw/ironclaw-cell"
+BINARIES = [OUT / "ironclaw", *sorted(p for p in (OUT / "libexec/ironclaw").iterdir() if p != KERNEL)]
 # Built with musl, which has no FORTIFY wrappers and, static, no dynamic linker to bind against.
-MUSL = {"ironclaw", "ironclaw-init", "ironclaw-attacker", "ironclaw-bench-inside"}
+MUSL = {"ironclaw", "ironclaw-init", "ironclaw-attacker", "ironclaw-bench-inside", "ironclaw-files", "ironclaw-warden"}
 STATIC = MUSL | {"ironclaw-agent"}
 
 
@@ -40,6 +42,16 @@ def test_release_binary_is_hardened(path):
 def test_code_carries_cet_landing_pads(path):
     code = tool("objdump", "-d", "--no-show-raw-insn", path)
     assert code.count("endbr64") >= 3, "compiled without -fcf-protection"
+
+
+def test_the_cells_kernel_is_what_its_filter_and_its_programs_expect():
+    headers = tool("readelf", "-hlW", KERNEL)
+    assert re.search(r"Type:\s+EXEC", headers) and re.search(r"LOAD\s+\S+ 0x0000100000000000 .* R E ", headers), headers
+    assert "INTERP" not in headers and "DYNAMIC" not in headers
+    assert "RWE" not in headers, "a segment, or the stack, is writable and executable"
+    code = tool("objdump", "-d", "--no-show-raw-insn", KERNEL)
+    assert code.count("%gs:0x28") > 100, "compiled without the stack protector, or with the program's canary"
+    assert not re.search(r"%[xyz]mm\d", code), "vector registers are the program's"
 
 
 def test_the_filter_of_the_sandbox_is_not_empty():

@@ -84,7 +84,7 @@ struct socket {
     struct waitq event;
     bool shut_read, shut_write, peer_gone;
     bool was_reset; /* TCP: what was sent after the peer had gone is lost; only the next call is told */
-    int error; /* SO_ERROR */
+    int error;      /* SO_ERROR */
 
     struct list accepted; /* of a listening one: sockets that wait for accept(2), socket.in_accept */
     struct list in_accept;
