@@ -19,3 +19,13 @@ void inet_init(void);
 
 /* Waits on the accept queue of `listener` for room, then enqueues `client`. */
 int socket_connect_to(struct socket *client, struct socket *listener, bool nonblocking);
+
+/* What SO_PEERCRED and SCM_CREDENTIALS carry (unix(7)). */
+struct ucred_ {
+    s32 pid;
+    u32 uid, gid;
+};
+
+/* options.c: in the table of calls.c. */
+long sys_getsockopt(u64 fd, u64 level, u64 name, u64 to, u64 length, u64 f);
+long sys_setsockopt(u64 fd, u64 level, u64 name, u64 from, u64 length, u64 f);
