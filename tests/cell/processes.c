@@ -30,10 +30,13 @@ static void show_status(const char *what, int status)
 
 static void test_wait(void)
 {
-    int status = 0;
+    int status = 0, gate[2];
+    char c;
     siginfo_t info;
     pid_t pid;
 
+    if (pipe(gate) < 0)
+        return;
     show("wait without children", wait(NULL));
     for (int code = 0; code < 3; code++) {
         if (fork() == 0)
@@ -51,6 +54,7 @@ static void test_wait(void)
     pid = fork();
     if (pid == 0) {
         (void)raise(SIGSTOP);
+        (void)!read(gate[0], &c, 1); /* until it was seen to go on */
         _exit(5);
     }
     (void)waitpid(pid, &status, WUNTRACED);
@@ -59,6 +63,7 @@ static void test_wait(void)
     (void)kill(pid, SIGCONT);
     (void)waitpid(pid, &status, WCONTINUED);
     show_status("continued child", status);
+    (void)!write(gate[1], "x", 1);
     memset(&info, 0, sizeof(info));
     show("waitid keeps it", waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
     printf("code %d status %d is it %d\n", info.si_code, info.si_status, info.si_pid == pid);

@@ -32,6 +32,9 @@ static long set_mode(struct inode *i, unsigned mode)
         return -EPERM;
     if (inode_is_link(i))
         return -EOPNOTSUPP;
+    /* As in every other wall: a workspace lies on the host, where such a bit would mean something. */
+    if (mode & (S_ISUID | S_ISGID))
+        return -EPERM;
     i->mode = (i->mode & S_IFMT) | (mode & 07777);
     inode_touch(i, false);
     told_mode(i);

@@ -113,14 +113,6 @@ static int open_controlling(unsigned flags, struct file **out)
     return open_tty(current_process->tty, flags | O_NOCTTY, out);
 }
 
-static int open_console(unsigned flags, struct file **out)
-{
-    if (console_tty())
-        return open_tty(console_tty(), flags, out);
-    *out = console_open(CELL_STREAM_CONSOLE, flags);
-    return *out ? 0 : -ENOMEM;
-}
-
 /* ---- the directory */
 
 typedef int (*open_fn)(unsigned flags, struct file **out);
@@ -183,7 +175,6 @@ static const struct {
     open_fn open;
 } terminals[] = {
     {"tty", 5, 0, open_controlling},
-    {"console", 5, 1, open_console},
     {"ptmx", 5, 2, pty_open_master},
 };
 

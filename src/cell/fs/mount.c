@@ -187,8 +187,7 @@ int fs_init(const struct cell_header *h)
         (rc = mount_image(h)) < 0 || (rc = mount_devices()) < 0)
         return rc;
     if ((rc = mount_tmpfs("/dev/shm", 01777, 0)) < 0 || (rc = mount_tmpfs("/tmp", 01777, 0)) < 0 ||
-        (rc = mount_tmpfs("/run", 0755, CELL_UID)) < 0 ||
-        (rc = mount_tmpfs("/workspace", 0755, CELL_UID)) < 0)
+        (rc = mount_tmpfs("/run", 0755, 0)) < 0 || (rc = mount_tmpfs("/workspace", 0755, CELL_UID)) < 0)
         return rc;
     if ((rc = mount_text("proc", "/proc", 0x9fa0, procfs_root)) < 0 ||
         (rc = mount_text("sysfs", "/sys", 0x62656572, sysfs_root)) < 0)

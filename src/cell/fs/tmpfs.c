@@ -27,8 +27,11 @@ int tmpfs_init(u64 max_pages)
 static int create(struct inode *dir, unsigned mode, u32 rdev, struct inode **out)
 {
     const struct inode_ops *ops = S_ISDIR(mode) ? &directory_ops : S_ISREG(mode) ? &file_ops : &special_ops;
-    struct inode *i = inode_create(dir->super, ops, mode);
+    struct inode *i;
 
+    if (mode & (S_ISUID | S_ISGID))
+        return -EPERM; /* see set_mode() */
+    i = inode_create(dir->super, ops, mode);
     if (!i)
         return -ENOSPC;
     i->rdev = rdev;
