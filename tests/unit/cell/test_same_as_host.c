@@ -362,7 +362,7 @@ static void step(const char *home_host, const char *home_cell)
         BOTH(truncate, a, any(100000));
         break;
     case 13:
-        BOTH(chmod, a, any(3) ? any(010000) & 05777 : 0755);
+        BOTH(chmod, a, any(3) ? any(010000) & 01777 : 0755);
         break;
     case 14:
         BOTH(access, a, any(9));
