@@ -368,7 +368,7 @@ static void step(const char *home_host, const char *home_cell)
         BOTH(access, a, any(9));
         break;
     case 15:
-        BOTH(mknod, a, any(8) ? S_IFIFO | 0644 : any(0200000), 0x105);
+        BOTH(mknod, a, any(8) ? S_IFIFO | 0644 : any(0200000) & ~06000U, 0x105);
         break;
     case 16:
         op_list(a);
