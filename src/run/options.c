@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "run/run.h"
+#include "standby/standby.h"
 
 static const char help[] =
     "usage: ironclaw run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
@@ -27,6 +28,8 @@ static const char help[] =
     "  --timeout T         kill everything inside after 30s, 5m, 1h (default: none)\n"
     "  --env NAME[=VALUE]  pass a variable; without a value, the caller's\n"
     "  --events FILE       append refused system calls, limits and the end to FILE, as JSON lines\n"
+    "  --standby N         cell: run nothing, keep N cells ready for later runs with the same image and "
+    "limits\n"
     "  -t, --terminal      give the command a terminal of its own\n"
     "  --state-dir DIR     where images are kept\n"
     "  --oci-runtime R     gvisor: the OCI runtime, a name or an absolute path (default "
@@ -46,6 +49,7 @@ static const char help[] =
 enum option_id {
     OPT_WALL = 256,
     OPT_EVENTS,
+    OPT_STANDBY,
     OPT_IMAGE,
     OPT_ROOTFS,
     OPT_WORKSPACE,
@@ -67,6 +71,7 @@ static const struct option long_options[] = {
     {"rootfs", 1, NULL, OPT_ROOTFS},
     {"workspace", 1, NULL, OPT_WORKSPACE},
     {"events", 1, NULL, OPT_EVENTS},
+    {"standby", 1, NULL, OPT_STANDBY},
     {"mount", 1, NULL, OPT_MOUNT},
     {"memory", 1, NULL, OPT_MEMORY},
     {"cpus", 1, NULL, OPT_CPUS},
@@ -218,6 +223,11 @@ static int take(struct run_options *o, int id, char *value, size_t *nenv, struct
     case OPT_WRITE_BUNDLE:
         o->write_bundle = value;
         return 0;
+    case OPT_STANDBY:
+        if (!io_parse_u64(value, STANDBY_MAX, &v) || v < 1)
+            return err_set(e, EINVAL, "--standby takes a number from 1 to %d, not '%s'", STANDBY_MAX, value);
+        o->standby = (unsigned)v;
+        return 0;
     case OPT_EVENTS:
         o->events = value;
         return 0;
@@ -273,7 +283,9 @@ int run_parse(int argc, char **argv, struct run_options *o, struct err *e)
         if (take(o, id, optarg, &nenv, e) < 0)
             return -1;
     }
-    if (optind >= argc)
+    if (o->standby && optind < argc)
+        return err_set(e, EINVAL, "--standby takes no command: each later run brings its own");
+    if (optind >= argc && !o->standby)
         return err_set(e, EINVAL, "no command given (example: ironclaw run -- ls /)");
     o->command = argv + optind;
     return add_default_env(o, &nenv, e);

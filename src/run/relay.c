@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "run/run.h"
+#include "walls/handover.h"
 
 static struct termios saved;
 
@@ -179,10 +180,10 @@ static void move(struct relay *r, const struct pollfd *from, const struct pollfd
 int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *wall, int signals,
               uint64_t deadline_ns, struct run_events *ev)
 {
-    enum { PIDFD, SIGNALS, LISTENER, FROM, TO = FROM + 3, COUNT = TO + 3 };
+    enum { END, SIGNALS, LISTENER, FROM, TO = FROM + 3, COUNT = TO + 3 };
 
     for (;;) {
-        struct pollfd p[COUNT] = {[PIDFD] = {.fd = s->pidfd, .events = POLLIN},
+        struct pollfd p[COUNT] = {[END] = {.fd = handover_end_fd(s), .events = POLLIN},
                                   [SIGNALS] = {.fd = signals, .events = POLLIN},
                                   [LISTENER] = {.fd = ev->listener, .events = POLLIN}};
         uint64_t now = deadline_ns || ev->flush_at ? io_monotonic_ns() : 0, next = deadline_ns;
@@ -208,7 +209,7 @@ int relay_run(struct relay *r, const struct sandbox *s, const struct wall_ops *w
             run_events_readable(ev);
         if (p[SIGNALS].revents)
             forward_signal(r, s, wall, signals);
-        if (p[PIDFD].revents)
+        if (p[END].revents)
             return 0;
     }
 }

@@ -20,6 +20,9 @@
 #include "base/io.h"
 #include "base/paths.h"
 #include "image/image.h"
+#include "standby/standby.h"
+#include "walls/cell/cell.h"
+#include "walls/handover.h"
 
 /*
  * Host uids of one-shot sandboxes: RUN_UID_BASE + our pid, so no two running at once share one. The range
@@ -53,8 +56,6 @@ static int resolve_rootfs(const struct run_options *o, const char *state, char *
     return image_path(state, o->image, out, cap, hold, e);
 }
 
-/* Then what the host lacks may be an error, and is to be that one line alone: the warning waits until all
- * stands. */
 static bool limit_asked(const struct cgroup_limits *l)
 {
     return l->memory_asked || l->cpu_asked || l->pids_asked;
@@ -82,21 +83,43 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-/* What init had to say: a command that could not be executed. */
-static void print_launch_error(const struct sandbox *s)
+/* A ready cell (standby/standby.h) is one without anything of this run's own but its command. */
+static bool may_stand_by(const struct wall_ops *wall, const struct sandbox_spec *spec)
 {
-    char text[ERR_TEXT_MAX];
-    ssize_t n = recv(s->control, text, sizeof(text) - 1, MSG_DONTWAIT);
+    return wall == &cell_wall && !spec->workspace && spec->nmounts == 0 && !spec->terminal;
+}
 
-    if (n <= 1)
-        return;
-    text[n] = 0;
-    (void)fprintf(stderr, "ironclaw: %s\n", text + 1);
+/* The sandbox runs once this returns 0. */
+static int launch(const struct wall_ops *wall, struct sandbox_spec *spec, const char *state,
+                  struct sandbox *s, struct err *e)
+{
+    char shortfall[256];
+    int rc = may_stand_by(wall, spec) ? standby_take(state, spec, s, shortfall, sizeof(shortfall), e) : 0;
+
+    if (rc < 0)
+        return -1;
+    if (rc > 0) {
+        if (*shortfall)
+            (void)fprintf(stderr, "ironclaw: warning: %s\n", shortfall);
+        return 0;
+    }
+    if (!wall->probe(e))
+        return -1;
+    /* Where a limit was asked for, what the host lacks may be an error, and is to be that one line alone. */
+    if (!limit_asked(&spec->limits))
+        warn_shortfall(wall);
+    if (wall->start(spec, s, e) < 0)
+        return -1;
+    if (limit_asked(&spec->limits))
+        warn_shortfall(wall);
+    return 0;
 }
 
 static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, const struct run_options *o,
-                       struct err *e)
+                       const char *state, struct err *e)
 {
+    char text[ERR_TEXT_MAX];
+    bool leased;
     struct sandbox s = SANDBOX_INIT;
     struct relay relay;
     struct cgroup_stats stats = {0};
@@ -110,25 +133,25 @@ static int run_sandbox(const struct wall_ops *wall, struct sandbox_spec *spec, c
     if (relay_prepare(&relay, spec->terminal, e) < 0)
         return -1;
     memcpy(spec->stdio, relay.inside, sizeof(spec->stdio));
-    if (wall->start(spec, &s, e) < 0)
+    if (launch(wall, spec, state, &s, e) < 0)
         return -1;
-    if (limit_asked(&o->limits))
-        warn_shortfall(wall);
+    leased = s.lease >= 0;
     deadline = o->timeout_ms ? io_monotonic_ns() + o->timeout_ms * 1000000U : 0;
     run_events_launched(&events, &s);
     relay_started(&relay, s.terminal);
     timed_out = relay_run(&relay, &s, wall, signals, deadline, &events);
     if (timed_out)
-        (void)kill(s.pid, SIGKILL);
-    while (waitpid(s.pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    s.pid = 0;
+        (void)handover_signal(&s, SIGKILL);
+    status = handover_wait(&s, text, sizeof(text));
     relay_finish(&relay);
-    print_launch_error(&s);
+    if (*text)
+        (void)fprintf(stderr, "ironclaw: %s\n", text);
     if (status != 0)
         wall->stats(&s, &stats);
     run_events_ended(&events, &s.cgroup, &o->limits, status, timed_out != 0);
     wall->destroy(&s, NULL);
+    if (!leased) /* else there is nothing of ours */
+        wall->sweep();
     if (timed_out)
         (void)fprintf(stderr, "ironclaw: killed: still running after --timeout\n");
     else if (stats.oom_kills > 0)
@@ -162,6 +185,19 @@ static int write_bundle(const struct wall_ops *wall, const struct sandbox_spec *
     return wall->write_bundle(spec, dir, e);
 }
 
+static int serve_standby(const struct wall_ops *wall, const struct sandbox_spec *spec,
+                         const struct run_options *o, const char *state)
+{
+    struct err e = ERR_INIT;
+
+    if (may_stand_by(wall, spec) && !o->events && !o->timeout_ms)
+        return standby_serve(state, spec, o->standby, RUN_UID_BASE);
+    (void)err_set(
+        &e, EINVAL,
+        "--standby is for --wall cell, and goes with --image, --rootfs, limits and --state-dir only");
+    return fail(&e, RUN_USAGE);
+}
+
 int run_main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
@@ -181,16 +217,13 @@ int run_main(int argc, char **argv)
         return fail(&e, RUN_USAGE);
     }
     configure_walls(&o, state, sizeof(state));
-    if ((!o.write_bundle && !wall->probe(&e)) ||
-        resolve_rootfs(&o, state, rootfs, sizeof(rootfs), &hold, &e) < 0 ||
+    if (resolve_rootfs(&o, state, rootfs, sizeof(rootfs), &hold, &e) < 0 ||
         paths_helper("ironclaw-init", init, sizeof(init), &e) < 0)
         return fail(&e, RUN_CANNOT_LAUNCH);
     if (o.workspace && !realpath(o.workspace, workspace)) {
         (void)err_sys(&e, errno, "cannot open --workspace %s", o.workspace);
         return fail(&e, RUN_CANNOT_LAUNCH);
     }
-    if (!o.write_bundle && !limit_asked(&o.limits))
-        warn_shortfall(wall);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)io_format(id, sizeof(id), "run-%d", (int)getpid());
     spec.id = id;
@@ -207,9 +240,12 @@ int run_main(int argc, char **argv)
     spec.terminal = o.terminal;
     if (o.write_bundle)
         return write_bundle(wall, &spec, o.write_bundle, &e) < 0 ? fail(&e, RUN_CANNOT_LAUNCH) : 0;
-    rc = run_sandbox(wall, &spec, &o, &e);
-    if (rc < 0)
+    if (o.standby > 0)
+        return serve_standby(wall, &spec, &o, state);
+    rc = run_sandbox(wall, &spec, &o, state, &e);
+    if (rc < 0) {
         rc = fail(&e, RUN_CANNOT_LAUNCH);
-    wall->sweep();
+        wall->sweep();
+    }
     return rc;
 }

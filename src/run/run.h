@@ -11,6 +11,7 @@ struct run_options {
     const char *wall, *image, *rootfs, *workspace, *state_dir;
     const char *oci_runtime, *platform; /* of the gvisor wall; NULL: the environment's, else the default */
     const char *write_bundle;           /* directory to write an OCI bundle to, instead of running */
+    unsigned standby;                   /* keep this many cells ready, instead of running */
     uint64_t timeout_ms;                /* 0: none */
     bool terminal;
     struct cgroup_limits limits;

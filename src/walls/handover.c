@@ -84,7 +84,7 @@ pid_t handover_clone(const struct cgroup *cgroup, uint64_t flags, int *pidfd)
 }
 
 /* One message of the child with its descriptors. Returns the count of bytes, 0 at end of file. */
-static ssize_t receive(int fd, char *text, size_t cap, int *fds, int *nfds)
+static ssize_t receive(int fd, int flags, char *text, size_t cap, int *fds, int *nfds)
 {
     struct iovec iov = {.iov_base = text, .iov_len = cap};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -94,7 +94,7 @@ static ssize_t receive(int fd, char *text, size_t cap, int *fds, int *nfds)
     *nfds = 0;
     fdpass_expect(&msg, &room);
     do {
-        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+        n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     if (n <= 0)
         return n;
@@ -126,7 +126,7 @@ int handover_await(struct sandbox *s, int timeout_ms, struct err *e)
         ssize_t n;
         if (deadline && !await_message(s->control, deadline))
             return err_set(e, ETIMEDOUT, "the sandbox did not stand within %d s", timeout_ms / 1000);
-        n = receive(s->control, text, sizeof(text) - 1, fds, &nfds);
+        n = receive(s->control, 0, text, sizeof(text) - 1, fds, &nfds);
         if (n <= 0)
             return err_set(e, EIO, "the sandbox ended while it was being built (out of memory, or killed)");
         text[n] = 0;
@@ -141,6 +141,51 @@ int handover_await(struct sandbox *s, int timeout_ms, struct err *e)
         else
             return err_set(e, EIO, "%s", text + 1);
     }
+}
+
+int handover_end_fd(const struct sandbox *s)
+{
+    return s->lease < 0 ? s->pidfd : s->control;
+}
+
+int handover_wait(struct sandbox *s, char *text, size_t cap)
+{
+    char message[ERR_TEXT_MAX];
+    int fds[FDPASS_MAX], nfds, status = SIGKILL; /* of one that ended without a word */
+    ssize_t n;
+
+    text[0] = 0;
+    if (s->lease < 0) {
+        while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
+            ;
+        s->pid = 0;
+    }
+    /* Our own has ended: what it said is here. Of another's the last message is its status. */
+    while ((n = receive(s->control, s->lease < 0 ? MSG_DONTWAIT : 0, message, sizeof(message) - 1, fds,
+                        &nfds)) > 0) {
+        message[n] = 0;
+        while (nfds > 0)
+            (void)close(fds[--nfds]);
+        if (message[0] == CONTROL_ERROR)
+            (void)io_format(text, cap, "%s", message + 1);
+        if (message[0] == CONTROL_EXIT && n == 2 && s->lease >= 0) {
+            s->pid = 0;
+            return (unsigned char)message[1] << 8;
+        }
+    }
+    return status;
+}
+
+/* Another process is the parent: it is enough that nothing runs any more. */
+static void end_leased(struct sandbox *s)
+{
+    struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
+
+    if (s->pid > 0 && handover_signal(s, SIGKILL) == 0)
+        while (poll(&p, 1, -1) < 0 && errno == EINTR)
+            ;
+    s->pid = 0;
+    s->cgroup = (struct cgroup)CGROUP_INIT;
 }
 
 int handover_signal(const struct sandbox *s, int sig)
@@ -159,6 +204,8 @@ void handover_destroy(struct sandbox *s, int *status)
 {
     int st = 0;
 
+    if (s->lease >= 0)
+        end_leased(s);
     if (s->pid > 0) {
         /* Killing pid 1 of the namespace kills everything in it; waitpid returns once all of it is gone
          * (pid_namespaces(7)). */
@@ -173,6 +220,7 @@ void handover_destroy(struct sandbox *s, int *status)
     close_fd(&s->control);
     close_fd(&s->terminal);
     close_fd(&s->listener);
+    close_fd(&s->lease);
     for (int i = 0; i < SANDBOX_PORTS; i++)
         close_fd(&s->ports[i]);
     cgroup_destroy(&s->cgroup);

@@ -7,8 +7,11 @@
 #include "walls/wall.h"
 
 enum { CONTROL_ERROR = 'E', CONTROL_PORTS = 'P', CONTROL_TERMINAL = 'T', CONTROL_READY = 'R' };
-/* Between an OCI container's init and its keeper as well: the workload's exit status; a signal for it. */
-enum { CONTROL_EXIT = 'X', CONTROL_SIGNAL = 'S' };
+/* One byte more: the workload's exit status. From an OCI container's init to its keeper, and from a warden.
+ */
+enum { CONTROL_EXIT = 'X' };
+/* From the host: a signal for the workload (OCI containers); what a cell is to run (warden/warden.h). */
+enum { CONTROL_SIGNAL = 'S', CONTROL_ACTIVATE = 'A' };
 
 /* ---- in the child */
 
@@ -26,6 +29,14 @@ pid_t handover_clone(const struct cgroup *cgroup, uint64_t flags, int *pidfd);
 /* Takes the child's messages until every wall stands, at most timeout_ms (-1: no limit). Only our own code
  * runs in it before that. */
 int handover_await(struct sandbox *s, int timeout_ms, struct err *e);
+
+/* Readable once the sandbox has ended, or is about to. */
+int handover_end_fd(const struct sandbox *s);
+/*
+ * Waits until the sandbox has ended. Returns its wait status; `text` gets the sentence of a launch or kernel
+ * error that its init left, or "". handover_destroy() remains to be called.
+ */
+int handover_wait(struct sandbox *s, char *text, size_t cap);
 
 /* struct wall_ops of a sandbox that is one pid namespace. */
 int handover_signal(const struct sandbox *s, int sig);

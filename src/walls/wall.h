@@ -58,11 +58,14 @@ struct sandbox {
     /* When spec.observe: seccomp_unotify(2)'s listener, -1 where there is none. While anyone holds it open, a
      * refused call waits to be answered (events/listener.h): whoever does not answer closes it. */
     int listener;
+    /* Not -1: another process is its parent, reaps it and removes its cgroup once this is closed
+     * (standby/standby.h). */
+    int lease;
 };
 
 #define SANDBOX_INIT                                                                                         \
     {                                                                                                        \
-        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT, -1                                                     \
+        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT, -1, -1                                                     \
     }
 
 struct wall_ops {

@@ -31,11 +31,10 @@
 #include "base/weaken.h"
 #include "cell/abi/files.h"
 #include "walls/handover.h"
+#include "warden/activate.h"
 #include "warden/relay.h"
 #include "warden/seal.h"
 #include "warden/warden.h"
-
-extern char **environ;
 
 struct children {
     pid_t cell, files; /* 0: none */
@@ -61,43 +60,19 @@ static uint64_t now_ns(int clock)
     return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-/* Strings one after the other. -1: they do not fit. */
-static long put_strings(uint8_t *at, size_t cap, char *const *strings, uint32_t *count)
-{
-    size_t used = 0;
-
-    *count = 0;
-    for (; *strings; strings++) {
-        size_t n = strlen(*strings) + 1;
-        if (n > cap - used)
-            return -1;
-        memcpy(at + used, *strings, n);
-        used += n;
-        ++*count;
-    }
-    return (long)used;
-}
-
 static int fill_header(uint8_t *base, size_t size, char **argv, unsigned roots, struct err *e)
 {
     struct cell_header *h = (struct cell_header *)(void *)(base + CELL_OFF_HEADER);
-    uint8_t *boot = base + CELL_OFF_BOOT;
     struct stat image;
-    long words, env;
 
     if (fstat(WARDEN_FD_IMAGE, &image) < 0)
         return err_sys(e, errno, "cannot examine the image");
-    words = put_strings(boot, CELL_BOOT_SIZE, argv + WARDEN_FIXED_WORDS + roots, &h->argc);
-    env = words < 0 ? -1 : put_strings(boot + words, CELL_BOOT_SIZE - (size_t)words, environ, &h->envc);
-    if (env < 0)
-        return err_set(e, E2BIG, "the command and its environment are longer than 2 MiB");
     h->magic = CELL_MAGIC;
     h->abi = CELL_ABI;
     h->memory_size = size;
     h->image_size = (uint64_t)image.st_size;
     h->flags = (strchr(argv[1], 't') ? CELL_BOOT_TERMINAL : 0U) |
                (strchr(argv[1], 'p') ? CELL_BOOT_PORTS : 0U) | (roots ? CELL_BOOT_FILES : 0U);
-    h->boot_length = (uint32_t)(words + env);
     h->pids = (uint32_t)strtoul(argv[2], NULL, 10);
     h->cpus = (uint32_t)strtoul(argv[3], NULL, 10);
     h->memory_limit = strtoull(argv[4], NULL, 10);
@@ -105,17 +80,6 @@ static int fill_header(uint8_t *base, size_t size, char **argv, unsigned roots, 
     h->boot_realtime_ns = now_ns(CLOCK_REALTIME);
     h->boot_monotonic_ns = now_ns(CLOCK_MONOTONIC);
     return 0;
-}
-
-/* The warden closes its end of the pipe once it is sealed: no code of the cell runs before that. */
-static void await_seal(const int gate[2])
-{
-    char none;
-
-    (void)close(gate[1]);
-    while (read(gate[0], &none, 1) < 0 && errno == EINTR)
-        ;
-    (void)close(gate[0]);
 }
 
 /* The file server: the socket at descriptor 0, the roots where they are. */
@@ -151,14 +115,15 @@ static int start_files(char **specs, unsigned n, pid_t *pid, struct err *e)
     return *pid < 0 ? err_sys(e, errno, "the warden cannot start the file server") : pair[0];
 }
 
-/* Descriptors 3, 4, 5 and nothing else; no environment; no terminal. */
-static void become_cell(const int gate[2])
+/* Descriptors 3, 4, 5 and nothing else; no environment; no terminal. Until its filter stands only our own
+ * code runs in it, and the workload waits for its activation, which a sealed warden alone takes: so it need
+ * not wait for that here. */
+static void become_cell(void)
 {
     char *argv[] = {(char *)(uintptr_t) "ironclaw-cell", NULL}, *envp[] = {NULL};
     const struct rlimit no_more = {0, 0}; /* what is open stays open */
     sigset_t none;
 
-    await_seal(gate);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -272,6 +237,15 @@ static bool reap(struct children *c, int *status)
     return ended;
 }
 
+/* All output is written, all files are: the host need not wait for our own end. */
+static int tell_status(int status)
+{
+    const char message[2] = {CONTROL_EXIT, (char)status};
+
+    (void)send(WARDEN_FD_CONTROL, message, sizeof(message), MSG_NOSIGNAL);
+    return status;
+}
+
 /* The workload has ended, or could not be executed. */
 static int end_workload(struct relay *r, struct children *c, uint32_t state)
 {
@@ -284,7 +258,7 @@ static int end_workload(struct relay *r, struct children *c, uint32_t state)
         cell_message(&r->memory, text, sizeof(text));
         report(CONTROL_ERROR, text);
     }
-    return word & 0x7f ? (int)(128 + (word & 0x7f)) : (int)(word >> 8 & 0xff);
+    return tell_status(word & 0x7f ? (int)(128 + (word & 0x7f)) : (int)(word >> 8 & 0xff));
 }
 
 /* The kernel has ended, with or without a word. */
@@ -300,12 +274,12 @@ static int end_kernel(struct relay *r, struct children *c, uint32_t state, int s
     } else if (state > CELL_NOEXEC) {
         (void)snprintf(text, sizeof(text), "the cell's memory does not say what became of it");
     } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
-        return 128 + SIGKILL; /* from the host: what for is said there */
+        return tell_status(128 + SIGKILL); /* from the host: what for is said there */
     } else {
         describe_death(status, text, sizeof(text));
     }
     report(CONTROL_ERROR, text);
-    return CANNOT;
+    return tell_status(CANNOT);
 }
 
 /* Returns the exit status once the cell has ended. */
@@ -315,8 +289,9 @@ static int supervise(struct relay *r, struct children *c, int signals, bool term
     static struct pollfd fds[RELAY + RELAY_POLL];
     struct cell_header *h = cell_header(&r->memory);
     struct signalfd_siginfo info;
-    bool ready = false, dead = false;
+    bool ready = false, dead = false, activated = false;
     int status = 0;
+    struct err e = ERR_INIT;
 
     for (;;) {
         unsigned n = relay_prepare(r, fds + RELAY);
@@ -324,7 +299,7 @@ static int supervise(struct relay *r, struct children *c, int signals, bool term
         uint64_t count;
         int rc, wait = relay_retries(r) ? RELAY_RETRY_MS : -1;
         fds[SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
-        fds[CONTROL] = (struct pollfd){.fd = WARDEN_FD_CONTROL};
+        fds[CONTROL] = (struct pollfd){.fd = WARDEN_FD_CONTROL, .events = activated ? 0 : POLLIN};
         fds[DOORBELL] = (struct pollfd){.fd = WARDEN_FD_DOORBELL, .events = POLLIN};
         /* Armed first, looked at then: a change between the two rings. */
         atomic_store(&h->doorbell_armed, 1);
@@ -341,6 +316,14 @@ static int supervise(struct relay *r, struct children *c, int signals, bool term
         }
         if (fds[CONTROL].revents & (POLLHUP | POLLERR))
             return 128 + SIGKILL; /* the host side is gone: so are we */
+        if (fds[CONTROL].revents & POLLIN) {
+            rc = warden_activate(r, &e);
+            if (rc < 0) {
+                report(CONTROL_ERROR, e.text);
+                return tell_status(CANNOT);
+            }
+            activated = rc > 0;
+        }
         if (fds[DOORBELL].revents & POLLIN)
             (void)!read(WARDEN_FD_DOORBELL, &count, sizeof(count));
         /* Before what was typed after it: the program that reads that may ask for the new window size. */
@@ -373,10 +356,10 @@ int main(int argc, char **argv)
     uint8_t *base;
     struct children children = {0, 0};
     unsigned roots =
-        argc > WARDEN_FIXED_WORDS ? (unsigned)strtoul(argv[WARDEN_FIXED_WORDS - 1], NULL, 10) : 0;
-    int signals, gate[2], files = -1;
+        argc >= WARDEN_FIXED_WORDS ? (unsigned)strtoul(argv[WARDEN_FIXED_WORDS - 1], NULL, 10) : 0;
+    int signals, files = -1;
 
-    if (argc <= WARDEN_FIXED_WORDS || roots > FILES_ROOTS || (unsigned)argc <= WARDEN_FIXED_WORDS + roots ||
+    if (argc < WARDEN_FIXED_WORDS || roots > FILES_ROOTS || (unsigned)argc != WARDEN_FIXED_WORDS + roots ||
         getpid() != 1 || fstat(WARDEN_FD_MEMORY, &memory) < 0) {
         (void)!write(2, "ironclaw-warden is started by the cell wall, not by hand\n", 57);
         return CANNOT;
@@ -387,7 +370,7 @@ int main(int argc, char **argv)
     /* Header, streams and rings; the heap behind them is none of our business. */
     base = mmap(NULL, CELL_OFF_HEAP, PROT_READ | PROT_WRITE, MAP_SHARED, WARDEN_FD_MEMORY, 0);
     signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (base == MAP_FAILED || signals < 0 || pipe2(gate, O_CLOEXEC) < 0) {
+    if (base == MAP_FAILED || signals < 0) {
         (void)err_sys(&e, errno, "the warden cannot map the cell's memory");
     } else if ((!terminal || take_terminal(&e) == 0) &&
                fill_header(base, (size_t)memory.st_size, argv, roots, &e) == 0 &&
@@ -398,17 +381,14 @@ int main(int argc, char **argv)
             copy_window_size(cell_header(&relay.memory));
         children.cell = fork();
         if (children.cell == 0)
-            become_cell(gate);
+            become_cell();
         (void)close(WARDEN_FD_IMAGE);
         (void)close(WARDEN_FD_MEMORY);
         (void)close(WARDEN_FD_KERNEL);
         if (children.cell < 0)
             (void)err_sys(&e, errno, "the warden cannot start the cell");
-        else if (warden_seal(&e) == 0) {
-            (void)close(gate[0]);
-            (void)close(gate[1]);
+        else if (warden_seal(&e) == 0)
             return supervise(&relay, &children, signals, terminal);
-        }
     }
     report(CONTROL_ERROR, e.text);
     return CANNOT;

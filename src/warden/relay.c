@@ -35,8 +35,7 @@ void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal, int f
     r->terminal = terminal;
     for (unsigned i = 0; i < CELL_STREAMS; i++)
         r->channels[i].in = r->channels[i].out = -1;
-    r->channels[CELL_STREAM_CONSOLE] = (struct channel){.in = 0, .out = 1, .used = true};
-    r->channels[CELL_STREAM_ERROR] = (struct channel){.in = -1, .out = 2, .used = true};
+    relay_set_console(r, -1, -1, -1);
     stream_set_state(&r->memory, CELL_STREAM_CONSOLE, CELL_OPEN);
     stream_set_state(&r->memory, CELL_STREAM_ERROR, CELL_OPEN);
     if (files >= 0) {
@@ -44,6 +43,12 @@ void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal, int f
             (struct channel){.in = files, .out = files, .is_socket = true, .used = true};
         stream_set_state(&r->memory, CELL_STREAM_FILES, CELL_OPEN);
     }
+}
+
+void relay_set_console(struct relay *r, int in, int out, int error)
+{
+    r->channels[CELL_STREAM_CONSOLE] = (struct channel){.in = in, .out = out, .used = true};
+    r->channels[CELL_STREAM_ERROR] = (struct channel){.in = -1, .out = error, .used = true};
 }
 
 /* ---- one channel */

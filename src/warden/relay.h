@@ -32,9 +32,11 @@ struct relay {
     unsigned short index[RELAY_POLL]; /* which channel a pollfd belongs to */
 };
 
-/* The console: descriptors 0, 1 and 2; of a terminal all three are its slave. `base`: at least CELL_OFF_HEAP
- * bytes of the memory file. `files`: the file server's socket, or -1. */
+/* `base`: at least CELL_OFF_HEAP bytes of the memory file. `files`: the file server's socket, or -1. The
+ * console leads nowhere yet. */
 void relay_init(struct relay *r, uint8_t *base, bool ports, bool terminal, int files);
+/* The console's descriptors, once they are known; of a terminal all three are its slave. */
+void relay_set_console(struct relay *r, int in, int out, int error);
 /* Fills what to wait for, in fds[RELAY_POLL]; returns how many. */
 unsigned relay_prepare(struct relay *r, struct pollfd *fds);
 /* A connection waits for its turn: come back after RELAY_RETRY_MS. */

@@ -1,12 +1,21 @@
 /*
  * warden.h - ironclaw-warden, pid 1 of a cell's pid namespace: what it is given.
  *
- *     ironclaw-warden LETTERS PIDS CPUS MEMORY N (r|w)TARGET*N COMMAND [ARGUMENT]...
+ *     ironclaw-warden LETTERS PIDS CPUS MEMORY N (r|w)TARGET*N
  *
  * LETTERS: 't' descriptor 0 is the slave of the sandbox's terminal, 'p' there are ports. PIDS, MEMORY:
- * limits, 0: none. Its environment is the workload's.
+ * limits, 0: none. What the cell is to run comes later, as one message on the control socket: until then the
+ * cell stands and waits.
  */
 #pragma once
+#include <stdint.h>
+
+/* With descriptors: a file of argc + envc strings, each ended by 0, `length` bytes in all; then standard
+ * input, output and error, unless the sandbox has a terminal of its own. */
+struct warden_activation {
+    uint32_t kind; /* CONTROL_ACTIVATE */
+    uint32_t argc, envc, length;
+};
 
 enum {
     WARDEN_FD_CONTROL = 3, /* to the host: walls/handover.h */
@@ -19,6 +28,7 @@ enum {
     WARDEN_DESCRIPTORS = 10,
     WARDEN_FIRST_ROOT = 10, /* where ironclaw-files expects them too: files/files.h */
     WARDEN_FIXED_WORDS = 6, /* of the command line */
+    WARDEN_ACTIVATION_FDS = 4,
 };
 
 /* Listening sockets in the warden's otherwise empty root. */

@@ -327,6 +327,8 @@ int main(void)
     header = (struct cell_header *)(void *)memory;
     if (memory == MAP_FAILED || header->magic != CELL_MAGIC || header->abi != CELL_ABI)
         _exit(3);
+    while (!atomic_load(&header->activated))
+        (void)usleep(200);
     words = (const char *)memory + CELL_OFF_BOOT;
     if (!strcmp(words, "early-panic"))
         leave(CELL_PANICKED, "no memory");

@@ -94,7 +94,7 @@ struct cell_stream {
 
 enum cell_state {
     CELL_BOOTING = 0,
-    CELL_RUNNING = 1,  /* the filter stands, the workload starts */
+    CELL_RUNNING = 1,  /* the filter stands, the workload starts once `activated` */
     CELL_EXITED = 2,   /* header.status is the workload's wait status */
     CELL_PANICKED = 3, /* header.message says why */
     CELL_NOEXEC =
@@ -108,9 +108,8 @@ struct cell_header {
     uint64_t memory_size; /* of the memory file, a multiple of 2 MiB */
     uint64_t image_size;
     uint32_t flags; /* CELL_BOOT_* */
-    uint32_t argc, envc;
-    /* CELL_OFF_BOOT: argc + envc strings, each ended by 0, in that order. */
-    uint32_t boot_length;
+    /* Valid once `activated`. CELL_OFF_BOOT: argc + envc strings, each ended by 0, in that order. */
+    uint32_t argc, envc, boot_length;
     uint32_t pids;         /* most processes and threads; 0: CELL_WAKES */
     uint32_t cpus;         /* shown to programs */
     uint64_t memory_limit; /* shown to programs as the machine's memory; 0: memory_size */
@@ -124,6 +123,8 @@ struct cell_header {
     _Atomic uint64_t dirty[CELL_STREAMS / 64]; /* cell sets, warden clears */
     _Atomic uint64_t signals; /* warden: bit n-1: signal n for the workload's foreground group; cell clears */
     _Atomic uint32_t winsize; /* warden: rows << 16 | columns */
+    /* warden: 1 once argc, envc, boot_length and the strings stand and the workload may start; futex-woken */
+    _Atomic uint32_t activated;
     char message[1024];       /* one sentence, ended by 0 */
 };
 

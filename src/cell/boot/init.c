@@ -3,6 +3,7 @@
 #include <asm/errno.h>
 #include <asm/signal.h>
 #include <linux/fcntl.h>
+#include <linux/futex.h>
 
 #include "cell/arch/x86_64/host.h"
 #include "cell/base/lock.h"
@@ -122,6 +123,15 @@ static long find_command(struct exec_request *r, char *found, size_t cap)
     }
 }
 
+/* Everything stands; what to run may come much later (docs/cell.md, "Ready cells"). */
+static void await_activation(void)
+{
+    kernel_unlock();
+    while (!atomic_load(&HEADER->activated))
+        (void)host_futex(&HEADER->activated, FUTEX_WAIT, 0, NULL, 0);
+    kernel_lock();
+}
+
 static int enter_workspace(void)
 {
     struct fs_context *c = &current_process->fs;
@@ -149,6 +159,7 @@ static void workload(void)
     rc = host_files_load(&why);
     if (rc < 0)
         cannot_start(why);
+    await_activation();
     rc = take_strings(&r);
     if (rc == 0)
         rc = enter_workspace();

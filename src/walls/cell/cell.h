@@ -2,6 +2,7 @@
  * cell.h - the cell wall (docs/cell.md): a kernel in userspace behind a narrow system call filter.
  *
  *   start.c   (host)    image, cgroup, clone3 into new namespaces
+ *   activate.c (host)   what a standing cell is to run
  *   setup.c   (child)   the envelope around an empty root; the three descriptors; executes the warden
  *   warden/   (pid 1)   seals itself, starts the cell, carries its streams
  *   cell/     (beside)  the kernel; nothing on the host side trusts it
@@ -12,6 +13,18 @@
 extern const struct wall_ops cell_wall;
 
 enum { CELL_BINARIES = 3 };
+
+/*
+ * Builds a cell that stands and waits: `spec` without argv, envp and stdio. As wall_ops.start otherwise; what
+ * it is to run is given by cell_activate().
+ */
+int cell_prepare(const struct sandbox_spec *spec, struct sandbox *s, struct err *e);
+
+/*
+ * Tells a cell that was not told yet what to run: the argv, envp and, without a terminal, stdio of `spec`;
+ * all of it is borrowed. To be sent once. Returns 0, or -1 with e.
+ */
+int cell_activate(const struct sandbox *s, const struct sandbox_spec *spec, struct err *e);
 
 /* Runs in the cloned child, never returns: on failure the sentence goes to `control` and the child exits 125.
  * `image`: the EROFS file. `binaries`: warden, kernel and

@@ -235,8 +235,6 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
 
     if (proc_self < 0 || null < 0)
         return err_sys(e, errno, "cannot open %s", null < 0 ? "/dev/null" : "/proc/self");
-    if (handover_check_stdio(spec, e) < 0)
-        return -1;
     if (rootless && envelope_map_ids(proc_self, geteuid(), getegid(), e) < 0)
         return -1;
     if (cgroup_join(cgroup) < 0)
@@ -261,7 +259,7 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
         envelope_give_up(e) < 0)
         return -1;
     for (int i = 0; i < 3; i++)
-        sources[i] = spec->terminal ? slave : spec->stdio[i] >= 0 ? spec->stdio[i] : null;
+        sources[i] = spec->terminal ? slave : null; /* what others have comes with the activation */
     sources[WARDEN_FD_CONTROL] = control;
     sources[WARDEN_FD_IMAGE] = image;
     sources[WARDEN_FD_MEMORY] = memory;
@@ -276,12 +274,9 @@ static int build(const struct sandbox_spec *spec, const struct cgroup *cgroup, i
 static char **warden_arguments(const struct sandbox_spec *spec)
 {
     static char letters[4], pids[16], cpus[16], memory[24], count[16];
-    size_t words = 0, n = 0, roots = (spec->workspace ? 1U : 0U) + spec->nmounts;
-    char **argv;
+    size_t n = 0, roots = (spec->workspace ? 1U : 0U) + spec->nmounts;
+    char **argv = x_calloc(WARDEN_FIXED_WORDS + roots + 1, sizeof(*argv));
 
-    while (spec->argv[words])
-        words++;
-    argv = x_calloc(WARDEN_FIXED_WORDS + roots + words + 1, sizeof(*argv));
     (void)io_format(letters, sizeof(letters), "%s%s", spec->terminal ? "t" : "-", spec->ports ? "p" : "-");
     (void)io_format(pids, sizeof(pids), "%u", spec->limits.pids);
     (void)io_format(cpus, sizeof(cpus), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
@@ -300,20 +295,21 @@ static char **warden_arguments(const struct sandbox_spec *spec)
         argv[n] = x_malloc(cap);
         (void)io_format(argv[n++], cap, "%c%s", spec->mounts[i].writable ? 'w' : 'r', spec->mounts[i].target);
     }
-    memcpy(argv + n, spec->argv, words * sizeof(*argv));
     return argv;
 }
 
 void cell_child(const struct sandbox_spec *spec, const struct cgroup *cgroup, int control, int image,
                 const int binaries[CELL_BINARIES], bool rootless)
 {
+    static char *const no_environment[] = {NULL};
     struct err e = ERR_INIT;
     char **argv;
 
     envelope_begin();
     argv = warden_arguments(spec);
     if (build(spec, cgroup, control, image, binaries, rootless, &e) == 0) {
-        (void)syscall(SYS_execveat, WARDEN_FD_SELF, "", argv, weaken_environment(spec->envp), AT_EMPTY_PATH);
+        (void)syscall(SYS_execveat, WARDEN_FD_SELF, "", argv, weaken_environment(no_environment),
+                      AT_EMPTY_PATH);
         (void)err_sys(&e, errno, "cannot execute the warden");
         control = WARDEN_FD_CONTROL;
     }

@@ -45,7 +45,8 @@ static int open_binary(const char *name, struct err *e)
     return fd < 0 ? err_sys(e, errno, "cannot open %s", path) : fd;
 }
 
-static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
+/* `activate`: the cell is told at once what to run, while it is being built. */
+static int build(const struct sandbox_spec *spec, struct sandbox *s, bool activate, struct err *e)
 {
     bool rootless = envelope_is_rootless();
     CLEANUP_CLOSE int child_control = -1;
@@ -87,7 +88,7 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
     }
     cgroup_close(&s->cgroup);
     (void)close(TAKE_FD(child_control));
-    if (handover_await(s, START_LIMIT_MS, e) < 0) {
+    if ((activate && cell_activate(s, spec, e) < 0) || handover_await(s, START_LIMIT_MS, e) < 0) {
         handover_destroy(s, NULL);
         if (!rootless && !envelope_is_mapped(spec->uid))
             (void)err_set(e, EPERM,
@@ -97,6 +98,16 @@ static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err 
         return err_wrap(e, "cell");
     }
     return 0;
+}
+
+static int start(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
+{
+    return build(spec, s, true, e);
+}
+
+int cell_prepare(const struct sandbox_spec *spec, struct sandbox *s, struct err *e)
+{
+    return build(spec, s, false, e);
 }
 
 const struct wall_ops cell_wall = {

@@ -58,6 +58,7 @@ static int begin(void **state)
         (void)close(ends[1]);
     }
     relay_init(&relay, base, false, false, -1);
+    relay_set_console(&relay, 0, 1, 2);
     return 0;
 }
 

@@ -1,0 +1,56 @@
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "standby/standby.h"
+
+bool standby_key(const struct sandbox_spec *spec, struct standby_key *k)
+{
+    struct stat st;
+
+    memset(k, 0, sizeof(*k));
+    if (stat(spec->rootfs, &st) < 0 || !io_format(k->rootfs, sizeof(k->rootfs), "%s", spec->rootfs))
+        return false;
+    (void)io_format(k->version, sizeof(k->version), "%s", IRONCLAW_VERSION);
+    k->memory_bytes = spec->limits.memory_bytes;
+    k->image_device = st.st_dev;
+    k->image_inode = st.st_ino;
+    k->cpu_milli = spec->limits.cpu_milli;
+    k->pids = spec->limits.pids;
+    k->asked = (spec->limits.memory_asked ? 1U : 0U) | (spec->limits.cpu_asked ? 2U : 0U) |
+               (spec->limits.pids_asked ? 4U : 0U);
+    return true;
+}
+
+/* FNV-1a, 64 bits (RFC 9923): only to tell names apart; what fits is decided by comparing keys. */
+static uint64_t mix(uint64_t hash, const void *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3ULL;
+    return hash;
+}
+
+bool standby_address(const char *state, const struct standby_key *k, struct sockaddr_un *a)
+{
+    uint64_t hash = 0xcbf29ce484222325ULL;
+
+    /* Not the image's inode: a server finds out by itself that an image was replaced. */
+    hash = mix(hash, k->rootfs, sizeof(k->rootfs));
+    hash = mix(hash, &k->memory_bytes, sizeof(k->memory_bytes));
+    hash = mix(hash, &k->cpu_milli, sizeof(k->cpu_milli));
+    hash = mix(hash, &k->pids, sizeof(k->pids));
+    hash = mix(hash, &k->asked, sizeof(k->asked));
+    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
+    return *state &&
+           io_format(a->sun_path, sizeof(a->sun_path), "%s/standby-%016llx", state, (unsigned long long)hash);
+}
+
+bool standby_is_own_peer(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == geteuid();
+}
