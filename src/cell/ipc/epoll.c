@@ -286,7 +286,8 @@ static long wait_for(u64 epfd, u64 events, int max, u64 deadline, bool poll_only
     file_put(f);
     if (n != 0)
         return n;
-    return rc == -ETIMEDOUT ? 0 : rc == -ERESTARTSYS ? -EINTR : rc;
+    /* -EINTR for the program's signals only: the host says things to a thread, too (that a child ended). */
+    return rc == -ETIMEDOUT ? 0 : rc == -ERESTARTSYS ? -ERESTARTNOHAND : rc;
 }
 
 static long wait_ms(u64 epfd, u64 events, u64 max, u64 timeout)
@@ -320,7 +321,7 @@ static int push_mask(u64 mask_, u64 size)
 /* The mask stays until the handler ran if a signal ended the wait. */
 static long pop_mask(long rc)
 {
-    if (rc != -EINTR)
+    if (rc != -ERESTARTNOHAND)
         signal_mask_pop();
     return rc;
 }
