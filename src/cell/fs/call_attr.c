@@ -11,6 +11,7 @@
 #include "cell/base/text.h"
 #include "cell/fs/calls.h"
 #include "cell/fs/host_files.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/path.h"
 #include "cell/fs/regular.h"
 #include "cell/ipc/pipe.h"
@@ -48,6 +49,8 @@ static long change_mode(int dirfd, u64 path, unsigned mode, unsigned flags)
 
     if (rc == 0)
         rc = link_target_inode(&t) ? set_mode(link_target_inode(&t), mode) : 0;
+    if (rc == 0)
+        notify_dentry(t.dentry, IN_ATTRIB);
     link_target_put(&t);
     return rc;
 }
@@ -65,18 +68,23 @@ FS_CALL(sys_fchmodat)
 FS_CALL(sys_fchmod)
 {
     struct file *f = fd_file((int)a1);
+    long rc;
 
     if (!f)
         return -EBADF;
-    if (f->inode)
-        return set_mode(f->inode, (unsigned)a2);
+    if (f->inode) {
+        rc = set_mode(f->inode, (unsigned)a2);
+        if (rc == 0)
+            notify_dentry(f->dentry, IN_ATTRIB);
+        return rc;
+    }
     f->anon_mode = (f->anon_mode & S_IFMT) | ((unsigned)a2 & 07777);
     return 0;
 }
 
 /* ---- owner: nobody can give anything away, but saying what is so already is fine */
 
-static long set_owner(struct inode *i, u32 uid, u32 gid)
+static long set_owner(struct inode *i, struct dentry *d, u32 uid, u32 gid)
 {
     if (is_readonly(i))
         return -EROFS;
@@ -87,6 +95,8 @@ static long set_owner(struct inode *i, u32 uid, u32 gid)
     if (!inode_is_dir(i))
         i->mode &= ~(u32)S_ISUID & ~(i->mode & S_IXGRP ? (u32)S_ISGID : 0);
     inode_touch(i, false);
+    if (uid != (u32)-1 || gid != (u32)-1)
+        notify_dentry(d, IN_ATTRIB);
     return 0;
 }
 
@@ -96,7 +106,7 @@ static long change_owner(int dirfd, u64 path, u64 uid, u64 gid, unsigned flags)
     long rc = path_find_user(dirfd, (const char *)path, flags, &t);
 
     if (rc == 0 && link_target_inode(&t))
-        rc = set_owner(link_target_inode(&t), (u32)uid, (u32)gid);
+        rc = set_owner(link_target_inode(&t), t.dentry, (u32)uid, (u32)gid);
     link_target_put(&t);
     return rc;
 }
@@ -115,7 +125,7 @@ FS_CALL(sys_fchown)
 {
     struct file *f = fd_file((int)a1);
 
-    return !f ? -EBADF : f->inode ? set_owner(f->inode, (u32)a2, (u32)a3) : 0;
+    return !f ? -EBADF : f->inode ? set_owner(f->inode, f->dentry, (u32)a2, (u32)a3) : 0;
 }
 
 FS_CALL(sys_fchownat)
@@ -132,8 +142,8 @@ FS_CALL(sys_fchownat)
 #define NSEC_NOW  ((1L << 30) - 1L) /* UTIME_NOW, UTIME_OMIT: utimensat(2) */
 #define NSEC_OMIT ((1L << 30) - 2L)
 
-/* ts: two of them, or NULL for now. */
-static long set_times(struct inode *i, const struct __kernel_timespec *ts)
+/* ts: two of them, or NULL for now. `d`: whose they are, if that has a name. */
+static long set_times(struct inode *i, struct dentry *d, const struct __kernel_timespec *ts)
 {
     bool now = !ts || (ts[0].tv_nsec == NSEC_NOW && ts[1].tv_nsec == NSEC_NOW);
     struct fs_time *const times[2] = {&i->atime, &i->mtime};
@@ -152,6 +162,9 @@ static long set_times(struct inode *i, const struct __kernel_timespec *ts)
     }
     i->ctime = fs_now();
     told_time(i);
+    notify_dentry(d, ts && ts[1].tv_nsec == NSEC_OMIT   ? IN_ACCESS
+                     : ts && ts[0].tv_nsec == NSEC_OMIT ? IN_MODIFY
+                                                        : IN_ATTRIB);
     return 0;
 }
 
@@ -167,11 +180,11 @@ static long change_times(int dirfd, u64 path, const struct __kernel_timespec *ts
             return -EINVAL;
     if (!path && dirfd != AT_FDCWD) {
         f = fd_file(dirfd);
-        return !f ? -EBADF : f->inode ? set_times(f->inode, ts) : 0;
+        return !f ? -EBADF : f->inode ? set_times(f->inode, f->dentry, ts) : 0;
     }
     rc = path_find_user(dirfd, (const char *)path, flags, &t);
     if (rc == 0 && link_target_inode(&t))
-        rc = set_times(link_target_inode(&t), ts);
+        rc = set_times(link_target_inode(&t), t.dentry, ts);
     link_target_put(&t);
     return rc;
 }
@@ -230,14 +243,19 @@ FS_CALL(sys_utime)
 
 /* ---- size */
 
-static long set_size(struct inode *i, u64 size)
+static long set_size(struct inode *i, struct dentry *d, u64 size)
 {
+    long rc;
+
     if (size > i->size) {
-        long allowed = regular_limit(size - 1, 1);
-        if (allowed < 0)
-            return allowed;
+        rc = regular_limit(size - 1, 1);
+        if (rc < 0)
+            return rc;
     }
-    return i->ops->truncate ? i->ops->truncate(i, size) : -EINVAL;
+    rc = i->ops->truncate ? i->ops->truncate(i, size) : -EINVAL;
+    if (rc == 0)
+        notify_dentry(d, IN_MODIFY);
+    return rc;
 }
 
 FS_CALL(sys_truncate)
@@ -256,7 +274,7 @@ FS_CALL(sys_truncate)
              : !S_ISREG(i->mode) ? -EINVAL
                                  : inode_permission(i, MAY_WRITE);
         if (rc == 0)
-            rc = set_size(i, a2);
+            rc = set_size(i, t.dentry, a2);
     }
     link_target_put(&t);
     return rc;
@@ -272,12 +290,13 @@ FS_CALL(sys_ftruncate)
         return -EBADF;
     if (!f->inode || !S_ISREG(f->inode->mode) || (f->flags & O_ACCMODE) == O_RDONLY)
         return -EINVAL;
-    return set_size(f->inode, a2);
+    return set_size(f->inode, f->dentry, a2);
 }
 
 FS_CALL(sys_fallocate)
 {
     struct file *f = fd_file((int)a1);
+    long rc;
     u64 end;
 
     if (!f)
@@ -296,7 +315,10 @@ FS_CALL(sys_fallocate)
         return -EOPNOTSUPP;
     if (!((int)a2 & FALLOC_FL_KEEP_SIZE) && end > f->inode->size && regular_limit(end - 1, 1) < 0)
         return -EFBIG;
-    return f->inode->ops->fallocate(f->inode, (int)a2, a3, a4);
+    rc = f->inode->ops->fallocate(f->inode, (int)a2, a3, a4);
+    if (rc == 0)
+        notify_file(f, IN_MODIFY);
+    return rc;
 }
 
 FS_CALL(sys_fsync)

@@ -6,6 +6,7 @@
 #include <linux/fcntl.h>
 
 #include "cell/fs/calls.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/path.h"
 #include "cell/ipc/pipe.h"
 #include "cell/mem/uaccess.h"
@@ -120,6 +121,10 @@ static long copy(struct side *in, struct side *out, u64 len, bool once)
     rc = move(in, out, (u8 *)buf, MIN(len, COUNT_MAX), once);
     if (direct)
         from->inode->mapped--;
+    if (rc > 0) {
+        notify_file(from, IN_ACCESS);
+        notify_file(to, IN_MODIFY);
+    }
     end = finish(in);
     end = end < 0 ? end : finish(out);
     file_put(from);

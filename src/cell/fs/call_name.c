@@ -8,6 +8,7 @@
 #include "cell/fs/calls.h"
 #include "cell/fs/dir.h"
 #include "cell/fs/host_files.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/path.h"
 #include "cell/fs/tmpfs.h"
 #include "cell/mem/uaccess.h"
@@ -59,8 +60,10 @@ static int add_new(struct walk *w, struct inode *i)
 {
     int rc = add_name(w, i);
 
-    if (rc == 0)
+    if (rc == 0) {
         told_create(w->dir->inode, w->last, w->length, i);
+        notify_name(w->dir->inode, w->last, w->length, IN_CREATE | (inode_is_dir(i) ? IN_ISDIR : 0U));
+    }
     return rc;
 }
 
@@ -137,6 +140,7 @@ int fs_bind_socket(const char *path, unsigned mode, void *socket, struct inode *
     if (rc == 0)
         rc = add_name(&w, i);
     if (rc == 0) {
+        notify_name(w.dir->inode, w.last, w.length, IN_CREATE);
         i->socket = socket;
         inode_get(i);
         *out = i;
@@ -213,6 +217,8 @@ static long link_inode(struct walk *w, struct dentry *from)
         }
         i->nlink++;
         inode_touch(i, false);
+        notify_inode(i, IN_ATTRIB);
+        notify_name(w->dir->inode, w->last, w->length, IN_CREATE);
     }
     return rc;
 }
@@ -266,6 +272,7 @@ static long remove_found(struct dentry *d, bool as_directory)
         dir->inode->nlink--;
     } else {
         d->inode->nlink--;
+        notify_inode(d->inode, IN_ATTRIB);
     }
     inode_touch(d->inode, false);
     inode_touch(dir->inode, true);
@@ -297,7 +304,9 @@ static long remove_last(struct walk *w, bool as_directory)
         rc = inode_permission(w->dir->inode, MAY_WRITE | MAY_EXEC) < 0 ? -EACCES : -EPERM;
     else
         rc = remove_found(d, as_directory);
-    dentry_put(d);
+    dentry_put(d); /* the file goes, perhaps: who watches it is told before who watches its directory */
+    if (rc == 0)
+        notify_name(w->dir->inode, w->last, w->length, IN_DELETE | (as_directory ? IN_ISDIR : 0U));
     return rc;
 }
 

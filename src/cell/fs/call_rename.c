@@ -9,6 +9,7 @@
 #include "cell/fs/calls.h"
 #include "cell/fs/dir.h"
 #include "cell/fs/host_files.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/path.h"
 
 static bool is_name(const struct walk *w)
@@ -78,6 +79,8 @@ static long exchange(struct dentry *a, struct dentry *b)
     inode_touch(dir_b, true);
     inode_touch(a->inode, false);
     inode_touch(b->inode, false);
+    notify_move(dir_a, b->name, b->length, dir_b, a->name, a->length, a->inode, NULL);
+    notify_move(dir_b, a->name, a->length, dir_a, b->name, b->length, b->inode, NULL);
     return 0;
 }
 
@@ -109,6 +112,8 @@ static long move(struct dentry *from, const struct walk *new, struct dentry *to)
             inode_touch(to->inode, false);
             dentry_remove(to);
         }
+        notify_move(dir->inode, old_name, old_length, new->dir->inode, new->last, new->length, from->inode,
+                    to ? to->inode : NULL);
     }
     dentry_put(dir);
     return rc;

@@ -13,6 +13,7 @@
 #include "cell/fs/calls.h"
 #include "cell/fs/file.h"
 #include "cell/fs/inode.h"
+#include "cell/fs/inotify.h"
 #include "cell/mem/heap.h"
 #include "cell/mem/uaccess.h"
 
@@ -59,6 +60,8 @@ static long move(struct file *f, bool for_write, u64 buf, u64 len, u64 *pos)
         return -EINVAL;
     file_get(f);
     rc = one(f, for_write, buf, MIN(len, (u64)RW_MAX), pos ? pos : &f->pos);
+    if (rc > 0)
+        notify_file(f, for_write ? IN_MODIFY : IN_ACCESS);
     file_put(f);
     return rc;
 }
@@ -160,6 +163,9 @@ static long vector(struct file *f, bool for_write, u64 user, u64 n, u64 *pos)
     if (rc == 0) {
         file_get(f);
         rc = move_vector(f, for_write, v, n, pos ? pos : &f->pos);
+        /* readv(2) that reads nothing is told as well: so does Linux. */
+        if (for_write ? rc > 0 : rc >= 0)
+            notify_file(f, for_write ? IN_MODIFY : IN_ACCESS);
         file_put(f);
     }
     if (v != few)
@@ -255,10 +261,14 @@ FS_CALL(sys_lseek)
 static long list(u64 fd, USER void *buf, size_t len)
 {
     struct file *f = fd_file((int)fd);
+    long n;
 
     if (!f)
         return -EBADF;
-    return f->ops->getdents ? f->ops->getdents(f, buf, len) : -ENOTDIR;
+    n = f->ops->getdents ? f->ops->getdents(f, buf, len) : -ENOTDIR;
+    if (n >= 0)
+        notify_file(f, IN_ACCESS);
+    return n;
 }
 
 FS_CALL(sys_getdents64)

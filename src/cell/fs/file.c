@@ -9,6 +9,7 @@
 #include "cell/base/text.h"
 #include "cell/fs/dir.h"
 #include "cell/fs/host_files.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/lock.h"
 #include "cell/ipc/epoll.h"
 #include "cell/fs/path.h"
@@ -69,6 +70,7 @@ void file_put(struct file *f)
         return;
     f->refs = 1; /* who gets and puts it in release() must not free it a second time */
     epoll_file_released(f);
+    notify_file(f, (f->flags & O_ACCMODE) == O_RDONLY ? IN_CLOSE_NOWRITE : IN_CLOSE_WRITE);
     if (f->inode)
         lock_drop_file(f);
     if (f->mapped && f->inode)
@@ -106,6 +108,8 @@ long file_read_kernel(struct file *f, void *buf, size_t len, u64 pos)
             break;
         done += (size_t)n;
     }
+    if (done > 0)
+        notify_file(f, IN_ACCESS);
     return (long)done;
 }
 
@@ -157,6 +161,8 @@ static int open_device(struct dentry *d, unsigned flags, struct file **out)
 
     if (rc == 0 && !(*out)->dentry)
         file_set_place(*out, d);
+    if (rc == 0)
+        notify_file(*out, IN_OPEN);
     return rc;
 }
 
@@ -164,6 +170,7 @@ static int open_checked(struct dentry *d, unsigned flags, struct file **out)
 {
     struct inode *i = d->inode;
     struct file *f;
+    bool cut = (flags & O_TRUNC) && S_ISREG(i->mode) && i->ops->truncate;
     int rc = 0;
 
     if (!(flags & O_PATH) && i->ops->open_device)
@@ -183,15 +190,19 @@ static int open_checked(struct dentry *d, unsigned flags, struct file **out)
         } else if (i->ops->open) {
             rc = i->ops->open(i, f);
         }
-        if (rc == 0 && (flags & O_TRUNC) && S_ISREG(i->mode) && i->ops->truncate)
+        if (rc == 0 && cut)
             rc = i->ops->truncate(i, 0);
     }
     if (rc < 0) {
         static const struct file_ops none = {0};
-        f->ops = &none; /* it was never open, so there is nothing to release */
+        f->ops = &none; /* it was never open, so there is nothing to release, and nobody to be told */
+        f->flags = O_PATH;
         file_put(f);
         return rc;
     }
+    notify_file(f, IN_OPEN);
+    if (cut)
+        notify_file(f, IN_MODIFY);
     *out = f;
     return 0;
 }
@@ -236,6 +247,7 @@ static int create_file(struct walk *w, unsigned flags, unsigned mode, struct fil
     }
     inode_touch(dir, true);
     told_create(dir, w->last, w->length, i);
+    notify_name(dir, w->last, w->length, IN_CREATE);
     /* Whoever makes a file may have it open, whatever its mode says. */
     return open_checked(d, flags & ~(unsigned)O_TRUNC, out);
 }

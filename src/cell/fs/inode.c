@@ -3,6 +3,7 @@
 #include <asm/errno.h>
 
 #include "cell/fs/dentry.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/lock.h"
 #include "cell/mem/heap.h"
 #include "cell/proc/process.h"
@@ -36,6 +37,8 @@ void inode_put(struct inode *i)
 {
     if (--i->refs > 0)
         return;
+    if (i->watches)
+        inotify_inode_gone(i);
     if (i->ops->destroy)
         i->ops->destroy(i);
     lock_table_free(i->locks);

@@ -13,6 +13,7 @@ struct dir_sink;
 struct file;
 struct file_ops;
 struct inode;
+struct inotify_watch;
 struct lock_table;
 struct pipe;
 
@@ -77,7 +78,8 @@ struct inode {
     u32 refs, mode, uid, gid, nlink, rdev;
     u64 blocks; /* of 512 bytes */
     struct fs_time atime, mtime, ctime;
-    struct lock_table *locks; /* fs/lock.c; NULL: none yet */
+    struct lock_table *locks;      /* fs/lock.c; NULL: none yet */
+    struct inotify_watch *watches; /* fs/inotify.c; NULL: none */
     union {
         struct pipe *pipe; /* FIFO that is open */
         void *socket;      /* bound here; belongs to the socket */

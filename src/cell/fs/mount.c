@@ -12,6 +12,7 @@
 #include "cell/fs/devfs.h"
 #include "cell/fs/dir.h"
 #include "cell/fs/erofs_fs.h"
+#include "cell/fs/inotify.h"
 #include "cell/fs/path.h"
 #include "cell/fs/procfs.h"
 #include "cell/fs/tmpfs.h"
@@ -184,7 +185,7 @@ int fs_init(const struct cell_header *h)
         return -ENOMEM;
     list_init(&mounts->list);
     if ((rc = dentry_init(2 * max_pages)) < 0 || (rc = path_init()) < 0 || (rc = tmpfs_init(max_pages)) < 0 ||
-        (rc = mount_image(h)) < 0 || (rc = mount_devices()) < 0)
+        (rc = inotify_boot()) < 0 || (rc = mount_image(h)) < 0 || (rc = mount_devices()) < 0)
         return rc;
     if ((rc = mount_tmpfs("/dev/shm", 01777, 0)) < 0 || (rc = mount_tmpfs("/tmp", 01777, 0)) < 0 ||
         (rc = mount_tmpfs("/run", 0755, 0)) < 0 || (rc = mount_tmpfs("/workspace", 0755, CELL_UID)) < 0)

@@ -110,14 +110,17 @@ static const struct proc_entry vm_entries[] = {
     {0},
 };
 
+/* The limits of inotify.c. */
+static const struct proc_entry inotify_entries[] = {FIXED("max_queued_events", "16384\n"),
+                                                    FIXED("max_user_instances", "128\n"),
+                                                    FIXED("max_user_watches", "65536\n"),
+                                                    {0}};
+
 static const struct proc_entry fs_entries[] = {
-    FIXED("file-max", "65536\n"),
-    FIXED("nr_open", "65536\n"),
-    FIXED("file-nr", "64\t0\t65536\n"),
-    FIXED("pipe-max-size", "1048576\n"),
-    FIXED("protected_symlinks", "0\n"),
-    FIXED("protected_hardlinks", "0\n"),
-    {0},
+    FIXED("file-max", "65536\n"),       FIXED("nr_open", "65536\n"),
+    FIXED("file-nr", "64\t0\t65536\n"), FIXED("pipe-max-size", "1048576\n"),
+    FIXED("protected_symlinks", "0\n"), FIXED("protected_hardlinks", "0\n"),
+    DIR("inotify", inotify_entries),    {0},
 };
 
 static const struct proc_entry core_entries[] = {
