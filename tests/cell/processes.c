@@ -6,7 +6,9 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/times.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "show.h"
@@ -173,6 +175,79 @@ static void test_limits(void)
     show("nice down", setpriority(PRIO_PROCESS, 0, -5));
 }
 
+/* Works until it has used that much of a processor. */
+static void burn(clock_t ms)
+{
+    while (clock() < ms * CLOCKS_PER_SEC / 1000)
+        ;
+}
+
+static long ms_of(const struct rusage *r)
+{
+    return (r->ru_utime.tv_sec + r->ru_stime.tv_sec) * 1000 +
+           (r->ru_utime.tv_usec + r->ru_stime.tv_usec) / 1000;
+}
+
+static void test_usage(void)
+{
+    struct rusage before, own, after;
+    struct tms t;
+    int status;
+
+    (void)getrusage(RUSAGE_CHILDREN, &before);
+    if (fork() == 0) {
+        if (fork() == 0) {
+            burn(40);
+            _exit(0);
+        }
+        (void)wait(NULL);
+        burn(40);
+        _exit(0);
+    }
+    show("wait4", wait4(-1, &status, 0, &own) > 0);
+    show("usage of the child and its own", ms_of(&own) >= 60);
+    (void)getrusage(RUSAGE_CHILDREN, &after);
+    show("of children", ms_of(&after) - ms_of(&before) >= 60);
+    show("by times", (times(&t), t.tms_cutime + t.tms_cstime >= 6));
+    show("getrusage badly", getrusage(7, &own));
+    show("getrusage nowhere", getrusage(RUSAGE_CHILDREN, (void *)1));
+}
+
+static void show_cpus(const char *what)
+{
+    cpu_set_t set;
+
+    show(what, sched_getaffinity(0, sizeof(set), &set));
+    printf("%s: %d, the first %d\n", what, CPU_COUNT(&set), CPU_ISSET(0, &set));
+    (void)fflush(stdout);
+}
+
+static void test_affinity(void)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    show("affinity of nothing", sched_setaffinity(0, sizeof(set), &set));
+    CPU_SET(0, &set);
+    show("of nobody", sched_setaffinity(999999, sizeof(set), &set));
+    show("of a negative number", sched_setaffinity(-1, sizeof(set), &set));
+    show("of length 0", sched_setaffinity(0, 0, &set));
+    show("from nowhere", sched_setaffinity(0, sizeof(set), (void *)1));
+    show("get of nobody", sched_getaffinity(999999, sizeof(set), &set));
+    show("get too little", sched_getaffinity(0, 0, &set));
+    show("get an odd length", sched_getaffinity(0, 129, &set));
+    CPU_ZERO(&set);
+    CPU_SET(0, &set);
+    CPU_SET(1000, &set);
+    show("affinity", sched_setaffinity(0, sizeof(set), &set));
+    show_cpus("affinity is");
+    if (fork() == 0) {
+        show_cpus("the child's");
+        _exit(0);
+    }
+    (void)wait(NULL);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -184,6 +259,8 @@ int main(int argc, char **argv)
     test_exec();
     test_orphans();
     test_limits();
+    test_usage();
+    test_affinity();
     show("new user namespace", unshare(CLONE_NEWUSER));
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <asm/siginfo.h>
 #include <asm/signal.h>
 #include <linux/futex.h>
+#include <linux/time.h>
 
 #include "cell/arch/x86_64/asm.h"
 #include "cell/arch/x86_64/host.h"
@@ -175,6 +176,7 @@ void thread_exit(void)
     if (last) {
         vfork_leave_window(p);
         give_back(p);
+        p->utime_ns = cpu_time_ns(CLOCK_PROCESS_CPUTIME_ID);
     }
     traps_block(&mask);
     atomic_store(ending, 1);

@@ -17,7 +17,7 @@ struct dentry;
 struct tty;
 struct mm;
 
-enum { PROCESS_NAME = 16, RLIMITS = 16 };
+enum { PROCESS_NAME = 16, RLIMITS = 16, CPUS_MAX = 1024 };
 enum { CELL_UID = 1000, CELL_GID = 1000 }; /* what every program in a cell runs as; there is no root */
 
 /* Working directory, root and umask; shared by the threads of a process. fs/path.h uses it. */
@@ -56,7 +56,8 @@ struct process {
     u32 cmdline_len;
     unsigned long arg_start, arg_end, env_start, env_end; /* in the process's own memory */
     u64 start_ns;                                         /* monotonic */
-    u64 utime_ns, stime_ns;                               /* of ended threads; unknown while alive */
+    u64 utime_ns, stime_ns;                               /* once it has ended; unknown while alive */
+    u64 children_ns; /* of children that were waited for, and of theirs: RUSAGE_CHILDREN */
     unsigned personality;
     int nice; /* kept, for who asks; the host's scheduler is not told */
 
@@ -104,6 +105,7 @@ struct thread {
     bool exiting;
     char name[PROCESS_NAME];
     u64 start_ns;
+    u64 affinity[CPUS_MAX / 64]; /* sched_setaffinity(2): kept, for who asks; all 0: any */
     /* For its first steps: proc/clone.c */
     unsigned long child_tid, tls;
     u64 sleep_deadline; /* proc/timer.c: a relative sleep that is done again */
@@ -126,6 +128,13 @@ static inline struct thread *current(void)
 }
 #endif
 #define current_process (current()->process)
+
+/* Processor time of the calling process or thread so far: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID.
+ */
+u64 cpu_time_ns(int clock);
+/* Processor time as programs get it: the host's clocks do not tell user from system time, and nearly all of
+ * it is the program's own. */
+struct rusage rusage_of(u64 ns);
 
 struct process *process_find(int pid);
 struct thread *thread_find(int tid);

@@ -6,6 +6,7 @@
 #include <asm/unistd.h>
 #include <linux/prctl.h>
 #include <linux/sysinfo.h>
+#include <linux/time.h>
 #include <linux/times.h>
 #include <linux/utsname.h>
 
@@ -177,7 +178,7 @@ static long sys_prlimit64(ARGS)
     return p ? prlimit(p, b, c, d) : -ESRCH;
 }
 
-static u64 cpu_time_ns(int clock)
+u64 cpu_time_ns(int clock)
 {
     struct __kernel_timespec ts = {0};
 
@@ -185,23 +186,35 @@ static u64 cpu_time_ns(int clock)
     return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
 
-/* The host's clocks do not tell user from system time; nearly all of it is the program's own. */
-static long sys_getrusage(ARGS)
+struct rusage rusage_of(u64 ns)
 {
     struct rusage r;
-    u64 ns = 0;
 
-    (void)c, (void)d, (void)e, (void)f;
     memset(&r, 0, sizeof(r));
-    if ((int)a == RUSAGE_SELF)
-        ns = cpu_time_ns(2 /* CLOCK_PROCESS_CPUTIME_ID */);
-    else if ((int)a == RUSAGE_THREAD)
-        ns = cpu_time_ns(3 /* CLOCK_THREAD_CPUTIME_ID */);
-    else if ((int)a != RUSAGE_CHILDREN)
-        return -EINVAL;
     r.ru_utime.tv_sec = (long)(ns / 1000000000);
     r.ru_utime.tv_usec = (long)(ns % 1000000000 / 1000);
-    return put_user((struct rusage *)b, r);
+    return r;
+}
+
+static long sys_getrusage(ARGS)
+{
+    u64 ns;
+
+    (void)c, (void)d, (void)e, (void)f;
+    switch ((int)a) {
+    case RUSAGE_SELF:
+        ns = cpu_time_ns(CLOCK_PROCESS_CPUTIME_ID);
+        break;
+    case RUSAGE_THREAD:
+        ns = cpu_time_ns(CLOCK_THREAD_CPUTIME_ID);
+        break;
+    case RUSAGE_CHILDREN:
+        ns = current_process->children_ns;
+        break;
+    default:
+        return -EINVAL;
+    }
+    return put_user((struct rusage *)b, rusage_of(ns));
 }
 
 static long sys_times(ARGS)
@@ -210,7 +223,8 @@ static long sys_times(ARGS)
 
     (void)b, (void)c, (void)d, (void)e, (void)f;
     memset(&t, 0, sizeof(t));
-    t.tms_utime = (long)(cpu_time_ns(2) / 10000000);
+    t.tms_utime = (long)(cpu_time_ns(CLOCK_PROCESS_CPUTIME_ID) / 10000000);
+    t.tms_cutime = (long)(current_process->children_ns / 10000000);
     if (a && put_user((struct tms *)a, t) < 0)
         return -EFAULT;
     return (long)(monotonic_ns() / 10000000);
@@ -243,24 +257,62 @@ static long sys_sched_yield(ARGS)
 
 static u32 cpus(void)
 {
-    return HEADER->cpus ? HEADER->cpus : 1;
+    return HEADER->cpus ? MIN(HEADER->cpus, (u32)CPUS_MAX) : 1;
+}
+
+/* The processors [64 * word, 64 * word + 64) that there are. */
+static u64 present(u32 word)
+{
+    u32 n = cpus();
+
+    if (n <= word * 64)
+        return 0;
+    return n - word * 64 >= 64 ? ~0ULL : (1ULL << (n - word * 64)) - 1;
+}
+
+static bool is_bound(const struct thread *t)
+{
+    for (size_t i = 0; i < ARRAY_LEN(t->affinity); i++)
+        if (t->affinity[i])
+            return true;
+    return false;
 }
 
 static long sys_sched_getaffinity(ARGS)
 {
-    u32 n = cpus(), words = (n + 63) / 64;
+    const struct thread *t = (int)a ? thread_find((int)a) : current();
+    u32 words = (cpus() + 63) / 64;
 
     (void)d, (void)e, (void)f;
-    if (b < (u64)words * 8 || b % 8)
+    if ((u32)b < words * 8 || (u32)b % 8)
         return -EINVAL;
-    if (a && !thread_find((int)a))
+    if (!t)
         return -ESRCH;
-    for (u32 i = 0; i < words; i++) {
-        u64 mask = n - i * 64 >= 64 ? ~0ULL : (1ULL << (n - i * 64)) - 1;
-        if (put_user_u64((void *)(c + (u64)i * 8), mask) < 0)
+    for (u32 i = 0; i < words; i++)
+        if (put_user_u64((void *)(c + (u64)i * 8), is_bound(t) ? t->affinity[i] : present(i)) < 0)
             return -EFAULT;
-    }
     return (long)words * 8;
+}
+
+/* What is asked for is kept; where threads run is the host's business. */
+static long sys_sched_setaffinity(ARGS)
+{
+    struct thread *t = (int)a ? thread_find((int)a) : current();
+    u64 wanted[CPUS_MAX / 64] = {0}, any = 0;
+
+    (void)d, (void)e, (void)f;
+    if (copy_from_user(wanted, (void *)c, MIN((u32)b, (u32)sizeof(wanted))) < 0)
+        return -EFAULT;
+    if (!t)
+        return -ESRCH;
+    if (t->process == SHARED->init)
+        return -EPERM;
+    for (u32 i = 0; i < ARRAY_LEN(wanted); i++)
+        any |= wanted[i] &= present(i);
+    if (!any)
+        return -EINVAL;
+    memcpy(t->affinity, wanted, sizeof(wanted));
+    return 0;
 }
 
 static long sys_zero(ARGS)
@@ -409,7 +461,7 @@ const struct syscall system_calls[] = {
     {__NR_getrandom, SYS_UNLOCKED, "getrandom", sys_getrandom},
     {__NR_sched_yield, SYS_UNLOCKED, "sched_yield", sys_sched_yield},
     {__NR_sched_getaffinity, SYS_LOCKED, "sched_getaffinity", sys_sched_getaffinity},
-    {__NR_sched_setaffinity, SYS_UNLOCKED, "sched_setaffinity", sys_zero},
+    {__NR_sched_setaffinity, SYS_LOCKED, "sched_setaffinity", sys_sched_setaffinity},
     {__NR_sched_getscheduler, SYS_LOCKED, "sched_getscheduler", sys_sched_getscheduler},
     {__NR_sched_rr_get_interval, SYS_LOCKED, "sched_rr_get_interval", sys_sched_rr_get_interval},
     {__NR_sched_setscheduler, SYS_UNLOCKED, "sched_setscheduler", sys_sched_setscheduler},

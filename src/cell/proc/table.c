@@ -147,6 +147,8 @@ struct thread *thread_create(struct process *p, long *error)
     list_init(&t->waiters);
     text_copy(t->name, p->name, sizeof(t->name));
     t->start_ns = monotonic_ns();
+    if (p->pid != 1)
+        memcpy(t->affinity, current()->affinity, sizeof(t->affinity));
     list_add_tail(&p->threads, &t->in_process);
     p->nthreads++;
     s->nthreads++;

@@ -23,6 +23,12 @@ struct wait_result {
     struct rusage usage;
 };
 
+/* Of a child that has ended, with what it had waited for. */
+static u64 time_of(const struct process *child)
+{
+    return child->utime_ns + child->stime_ns + child->children_ns;
+}
+
 static bool matches(const struct wait_request *r, const struct process *child)
 {
     return r->kind == ANY || (r->kind == ONE ? child->pid == r->id : child->pgid == r->id);
@@ -45,7 +51,9 @@ static int look(const struct wait_request *r, struct wait_result *result)
             if (!(r->options & WEXITED))
                 continue;
             result->status = child->exit_status;
+            result->usage = rusage_of(time_of(child));
             if (!(r->options & WNOWAIT)) {
+                self->children_ns += time_of(child);
                 process_remove(child);
                 stacks_collect();
             }
