@@ -14,15 +14,29 @@
  * longer than this. */
 enum { PATIENCE_MS = 4 };
 
-static int ask(const char *state, const struct standby_key *k)
+static int reach(const char *state, const struct standby_key *k)
 {
     CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un a;
 
     if (fd < 0 || !standby_address(state, k, &a) || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-        !standby_is_own_peer(fd) || send(fd, k, sizeof(*k), MSG_NOSIGNAL) != (ssize_t)sizeof(*k))
+        !standby_is_own_peer(fd))
         return -1;
     return TAKE_FD(fd);
+}
+
+static bool ask(int fd, const struct standby_key *k, const struct cell_command *c)
+{
+    struct standby_request r;
+    struct iovec iov = {.iov_base = &r, .iov_len = sizeof(r)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
+
+    memset(&r, 0, sizeof(r));
+    r.key = *k;
+    r.command = c->message;
+    fdpass_attach(&msg, &room, c->fds, c->nfds);
+    return sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof(r);
 }
 
 static bool receive(int fd, struct standby_answer *a, int *fds)
@@ -35,9 +49,9 @@ static bool receive(int fd, struct standby_answer *a, int *fds)
     int nfds;
 
     if (poll(&p, 1, PATIENCE_MS) <= 0)
-        return false;
+        (void)shutdown(fd, SHUT_RD); /* from here on no answer can come; one may have */
     fdpass_expect(&msg, &room);
-    n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+    n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     nfds = n > 0 ? fdpass_take(&msg, fds) : 0;
     if (n == (ssize_t)sizeof(*a) && a->kind == STANDBY_TAKEN && nfds == STANDBY_FDS)
         return true;
@@ -51,10 +65,18 @@ int standby_take(const char *state, const struct sandbox_spec *spec, struct sand
 {
     struct standby_key k;
     struct standby_answer a;
+    struct cell_command command;
     int fds[FDPASS_MAX];
-    CLEANUP_CLOSE int fd = standby_key(spec, &k) ? ask(state, &k) : -1;
+    CLEANUP_CLOSE int fd = standby_key(spec, &k) ? reach(state, &k) : -1;
+    bool taken;
 
-    if (fd < 0 || !receive(fd, &a, fds))
+    if (fd < 0)
+        return 0;
+    if (cell_command_open(&command, spec, e) < 0)
+        return -1;
+    taken = ask(fd, &k, &command) && receive(fd, &a, fds);
+    cell_command_close(&command);
+    if (!taken)
         return 0;
     *s = (struct sandbox)SANDBOX_INIT;
     s->pid = a.pid;
@@ -63,9 +85,5 @@ int standby_take(const char *state, const struct sandbox_spec *spec, struct sand
     s->lease = TAKE_FD(fd);
     s->cgroup = a.cgroup;
     (void)io_format(text, cap, "%.*s", (int)sizeof(a.shortfall) - 1, a.shortfall);
-    if (cell_activate(s, spec, e) < 0) {
-        handover_destroy(s, NULL);
-        return -1;
-    }
     return 1;
 }

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -24,14 +25,33 @@ static void tell(int events, uint32_t kind)
     (void)!write(events, &ev, sizeof(ev)); /* smaller than PIPE_BUF: whole or not at all */
 }
 
-static bool takes_request(int client, const struct standby_key *key)
+/* What came with it is the caller's to close, whatever it is. */
+static bool takes_request(int client, const struct standby_key *key, struct cell_command *c)
 {
     struct pollfd p = {.fd = client, .events = POLLIN};
-    struct standby_key asked;
+    struct standby_request r;
+    struct iovec iov = {.iov_base = &r, .iov_len = sizeof(r)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct fdpass room;
+    ssize_t n;
 
-    return standby_is_own_peer(client) && poll(&p, 1, REQUEST_MS) == 1 &&
-           recv(client, &asked, sizeof(asked), MSG_DONTWAIT) == (ssize_t)sizeof(asked) &&
-           memcmp(&asked, key, sizeof(asked)) == 0;
+    memset(&r, 0, sizeof(r));
+    *c = (struct cell_command){.strings = -1, .null = -1};
+    if (!standby_is_own_peer(client) || poll(&p, 1, REQUEST_MS) != 1)
+        return false;
+    fdpass_expect(&msg, &room);
+    n = recvmsg(client, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return false;
+    c->nfds = fdpass_take(&msg, c->fds);
+    c->message = r.command;
+    return n == (ssize_t)sizeof(r) && c->nfds == WARDEN_ACTIVATION_FDS && memcmp(&r.key, key, sizeof(r.key)) == 0;
+}
+
+static void close_command(struct cell_command *c)
+{
+    while (c->nfds > 0)
+        (void)close(c->fds[--c->nfds]);
 }
 
 static bool answer(int client, const struct sandbox *s)
@@ -39,7 +59,7 @@ static bool answer(int client, const struct sandbox *s)
     struct standby_answer a;
     struct iovec iov = {.iov_base = &a, .iov_len = sizeof(a)};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    const int fds[STANDBY_FDS] = {[STANDBY_CONTROL] = s->control, [STANDBY_PIDFD] = s->pidfd};
+    int fds[STANDBY_FDS] = {[STANDBY_CONTROL] = s->control, [STANDBY_PIDFD] = s->pidfd};
     struct fdpass room;
 
     memset(&a, 0, sizeof(a));
@@ -67,33 +87,53 @@ static void outlive(struct sandbox *s, int client)
     } while (n > 0 || (n < 0 && errno == EINTR));
 }
 
+/* A connection wakes one keeper, not all of them (epoll_ctl(2), EPOLLEXCLUSIVE). */
+static int watch(int end, int signals, int listener)
+{
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event ev = {.events = EPOLLIN, .data.fd = end};
+
+    if (set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, end, &ev) < 0)
+        return -1;
+    ev.data.fd = signals;
+    if (epoll_ctl(set, EPOLL_CTL_ADD, signals, &ev) < 0)
+        return -1;
+    ev.events |= EPOLLEXCLUSIVE;
+    ev.data.fd = listener;
+    return epoll_ctl(set, EPOLL_CTL_ADD, listener, &ev) < 0 ? -1 : set;
+}
+
 /* False: the cell is of no use any more, or nobody wants one. */
-static bool serve(struct sandbox *s, int listener, int events, int signals, const struct sandbox_spec *spec,
+static bool serve(struct sandbox *s, int set, int listener, int events, const struct sandbox_spec *spec,
                   const struct standby_key *key)
 {
-    enum { END, SIGNALS, LISTENER };
-    struct pollfd p[] = {[END] = {.fd = s->pidfd, .events = POLLIN},
-                         [SIGNALS] = {.fd = signals, .events = POLLIN},
-                         [LISTENER] = {.fd = listener, .events = POLLIN}};
     CLEANUP_CLOSE int client = -1;
     struct standby_key now;
+    struct cell_command command;
+    struct epoll_event ev;
+    struct err e = ERR_INIT;
+    bool taken;
 
-    if (poll(p, ARRAY_LEN(p), -1) < 0)
+    if (epoll_wait(set, &ev, 1, -1) < 0)
         return errno == EINTR;
-    if (p[END].revents || p[SIGNALS].revents)
+    if (ev.data.fd != listener)
         return false;
     client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (client < 0)
         return true; /* another keeper was faster, or the client gave up */
-    if (!takes_request(client, key)) {
+    if (!takes_request(client, key, &command)) {
         const struct standby_answer no = {.kind = STANDBY_NONE};
+        close_command(&command);
         (void)send(client, &no, sizeof(no), MSG_NOSIGNAL | MSG_DONTWAIT);
         return standby_key(spec, &now) && memcmp(&now, key, sizeof(now)) == 0;
     }
-    if (!answer(client, s))
-        return true; /* it did not get the cell: another will */
+    taken = answer(client, s) && cell_activate(s->control, &command, &e) == 0;
+    close_command(&command);
+    if (!taken)
+        return true; /* it gave up: another may have the cell */
     /* From here on the server's end is none of our business. */
     (void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+    (void)close(set);
     (void)close(listener);
     tell(events, STANDBY_LEFT);
     outlive(s, client);
@@ -106,7 +146,7 @@ void standby_keep(pid_t server, int listener, int events, const struct sandbox_s
     struct sandbox s = SANDBOX_INIT;
     struct err e = ERR_INIT;
     sigset_t all;
-    int signals;
+    int signals, set;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
     if (getppid() != server) /* it ended before it could tell us */
@@ -120,8 +160,9 @@ void standby_keep(pid_t server, int listener, int events, const struct sandbox_s
         (void)fprintf(stderr, "ironclaw: standby: %s\n", signals < 0 ? "no descriptors are left" : e.text);
         _exit(1);
     }
+    set = watch(s.pidfd, signals, listener);
     tell(events, STANDBY_READY);
-    while (serve(&s, listener, events, signals, spec, key))
+    while (set >= 0 && serve(&s, set, listener, events, spec, key))
         ;
     handover_destroy(&s, NULL);
     _exit(0);

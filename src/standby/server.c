@@ -18,7 +18,9 @@
 #include "standby/standby.h"
 #include "walls/cell/cell.h"
 
-enum { BACKLOG = 16, RETRY_MS = 1000, FAILED = 125 };
+/* QUIET_MS: building a cell holds a processor for milliseconds at a stretch, which a run that just took one
+ * would have to wait for; so it waits, while there are others. */
+enum { BACKLOG = 16, RETRY_MS = 1000, QUIET_MS = 20, FAILED = 125 };
 
 struct server {
     struct sandbox_spec spec;
@@ -30,8 +32,8 @@ struct server {
     int listener, signals, events[2], lock;
     pid_t keepers[STANDBY_MAX]; /* of cells that nobody took; 0: none */
     bool ready[STANDBY_MAX];
-    bool announced;       /* all stood once */
-    uint64_t patience_ns; /* after a failure: when to try again; 0: now */
+    bool announced;         /* all stood once */
+    uint64_t not_before_ns; /* when to build the next one; 0: now */
 };
 
 static int listen_alone(struct server *s, struct err *e)
@@ -96,14 +98,19 @@ static void become_keeper(struct server *s)
     standby_keep(s->pid, s->listener, s->events[1], &s->spec, &s->key);
 }
 
+static void wait_ms(struct server *s, unsigned ms)
+{
+    s->not_before_ns = io_monotonic_ns() + ms * 1000000ULL;
+}
+
 /* One at a time: building one takes a processor for a while, and others want to run. */
 static void refill(struct server *s)
 {
     unsigned slot = s->want;
 
-    if (s->patience_ns && io_monotonic_ns() < s->patience_ns)
+    if (s->not_before_ns && io_monotonic_ns() < s->not_before_ns)
         return;
-    s->patience_ns = 0;
+    s->not_before_ns = 0;
     for (unsigned i = 0; i < s->want; i++) {
         if (s->keepers[i] && !s->ready[i])
             return;
@@ -118,16 +125,23 @@ static void refill(struct server *s)
         become_keeper(s);
     if (s->keepers[slot] < 0) {
         s->keepers[slot] = 0;
-        s->patience_ns = io_monotonic_ns() + RETRY_MS * 1000000ULL;
+        wait_ms(s, RETRY_MS);
     }
 }
 
-static void announce(struct server *s)
+static unsigned count_ready(const struct server *s)
 {
     unsigned n = 0;
 
     for (unsigned i = 0; i < s->want; i++)
         n += s->ready[i] ? 1 : 0;
+    return n;
+}
+
+static void announce(struct server *s)
+{
+    unsigned n = count_ready(s);
+
     if (s->announced || n < s->want)
         return;
     s->announced = true;
@@ -145,8 +159,13 @@ static void take_events(struct server *s)
             if (s->keepers[i] != ev.pid)
                 continue;
             s->ready[i] = ev.kind == STANDBY_READY;
-            if (ev.kind == STANDBY_LEFT)
-                s->keepers[i] = 0;
+            if (ev.kind == STANDBY_READY)
+                continue;
+            s->keepers[i] = 0;
+            if (count_ready(s) > 0)
+                wait_ms(s, QUIET_MS);
+            else
+                s->not_before_ns = 0;
         }
     announce(s);
 }
@@ -167,10 +186,19 @@ static bool reap(struct server *s)
             else if (!s->announced)
                 return false;
             else
-                s->patience_ns = io_monotonic_ns() + RETRY_MS * 1000000ULL;
+                wait_ms(s, RETRY_MS);
             s->ready[i] = false;
         }
     return true;
+}
+
+static int until(const struct server *s)
+{
+    uint64_t now = io_monotonic_ns();
+
+    return !s->not_before_ns         ? -1
+           : s->not_before_ns <= now ? 0
+                                     : (int)((s->not_before_ns - now) / 1000000 + 1);
 }
 
 static int work(struct server *s)
@@ -180,7 +208,7 @@ static int work(struct server *s)
     for (;;) {
         struct pollfd p[] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->events[0], .events = POLLIN}};
         refill(s);
-        if (poll(p, ARRAY_LEN(p), s->patience_ns ? RETRY_MS : -1) < 0 && errno != EINTR)
+        if (poll(p, ARRAY_LEN(p), until(s)) < 0 && errno != EINTR)
             return FAILED;
         take_events(s);
         while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))

@@ -8,14 +8,16 @@
  *   client.c    in `ironclaw run`: asks, and becomes the host side of what it is given
  *   protocol.c  which cells fit, where they are asked for
  *
- * One SOCK_SEQPACKET connection is one lease: a request, an answer with the cell's control socket and pidfd,
- * then nothing; the cell ends with the client, or the client with the cell. A cell serves one run and is
- * never reused.
+ * One SOCK_SEQPACKET connection is one lease: a request with what to run, an answer with the cell's control
+ * socket and pidfd, then nothing; the cell ends with the client, or the client with the cell. A cell serves
+ * one run and is never reused. The keeper tells the cell only after its answer was taken into the client's
+ * queue, and a client that gives up closes that queue first and looks into it then: no command runs twice.
  */
 #pragma once
 #include <sys/un.h>
 
 #include "walls/wall.h"
+#include "warden/warden.h"
 
 enum { STANDBY_MAX = 256 };
 
@@ -26,6 +28,11 @@ struct standby_key {
     uint32_t cpu_milli, pids;
     uint32_t asked; /* which limits the user named, a bit each */
     char rootfs[512];
+};
+
+struct standby_request {
+    struct standby_key key;
+    struct warden_activation command; /* its descriptors come with it: walls/cell/cell.h */
 };
 
 enum { STANDBY_TAKEN = 'Y', STANDBY_NONE = 'N' };

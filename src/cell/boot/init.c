@@ -159,12 +159,12 @@ static void workload(void)
     rc = host_files_load(&why);
     if (rc < 0)
         cannot_start(why);
-    await_activation();
-    rc = take_strings(&r);
-    if (rc == 0)
-        rc = enter_workspace();
+    rc = enter_workspace();
     if (rc == 0)
         rc = tty_open_console(HEADER->flags & CELL_BOOT_TERMINAL);
+    await_activation();
+    if (rc == 0)
+        rc = take_strings(&r);
     if (rc == 0) {
         rc = find_command(&r, name, sizeof(name));
         r.path = name;

@@ -59,25 +59,40 @@ static int write_strings(const struct sandbox_spec *spec, struct warden_activati
     return TAKE_FD(fd);
 }
 
-int cell_activate(const struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
+int cell_command_open(struct cell_command *c, const struct sandbox_spec *spec, struct err *e)
 {
-    struct warden_activation a = {.kind = CONTROL_ACTIVATE};
-    struct iovec iov = {.iov_base = &a, .iov_len = sizeof(a)};
+    *c = (struct cell_command){.message = {.kind = CONTROL_ACTIVATE}, .strings = -1, .null = -1};
+    if (handover_check_stdio(spec, e) < 0 || (c->strings = write_strings(spec, &c->message, e)) < 0)
+        return -1;
+    c->fds[c->nfds++] = c->strings;
+    for (int i = 0; i < 3 && !spec->terminal; i++) {
+        if (spec->stdio[i] < 0 && c->null < 0 && (c->null = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0) {
+            (void)err_sys(e, errno, "cannot open /dev/null");
+            cell_command_close(c);
+            return -1;
+        }
+        c->fds[c->nfds++] = spec->stdio[i] >= 0 ? spec->stdio[i] : c->null;
+    }
+    return 0;
+}
+
+void cell_command_close(struct cell_command *c)
+{
+    if (c->strings >= 0)
+        (void)close(c->strings);
+    if (c->null >= 0)
+        (void)close(c->null);
+    c->strings = c->null = -1;
+}
+
+int cell_activate(int control, const struct cell_command *c, struct err *e)
+{
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)&c->message, .iov_len = sizeof(c->message)};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    CLEANUP_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    CLEANUP_CLOSE int strings = -1;
-    int fds[WARDEN_ACTIVATION_FDS];
     struct fdpass room;
 
-    if (handover_check_stdio(spec, e) < 0 || (strings = write_strings(spec, &a, e)) < 0)
-        return -1;
-    if (null < 0)
-        return err_sys(e, errno, "cannot open /dev/null");
-    fds[0] = strings;
-    for (int i = 0; i < 3; i++)
-        fds[i + 1] = spec->stdio[i] >= 0 ? spec->stdio[i] : null;
-    fdpass_attach(&msg, &room, fds, spec->terminal ? 1 : WARDEN_ACTIVATION_FDS);
-    if (sendmsg(s->control, &msg, MSG_NOSIGNAL) < 0)
+    fdpass_attach(&msg, &room, c->fds, c->nfds);
+    if (sendmsg(control, &msg, MSG_NOSIGNAL) < 0)
         return err_sys(e, errno, "cannot tell the cell what to run");
     return 0;
 }

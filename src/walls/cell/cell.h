@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "walls/wall.h"
+#include "warden/warden.h"
 
 extern const struct wall_ops cell_wall;
 
@@ -20,11 +21,18 @@ enum { CELL_BINARIES = 3 };
  */
 int cell_prepare(const struct sandbox_spec *spec, struct sandbox *s, struct err *e);
 
-/*
- * Tells a cell that was not told yet what to run: the argv, envp and, without a terminal, stdio of `spec`;
- * all of it is borrowed. To be sent once. Returns 0, or -1 with e.
- */
-int cell_activate(const struct sandbox *s, const struct sandbox_spec *spec, struct err *e);
+/* What a standing cell is told once: to run the argv, with the envp and, without a terminal, the stdio of a
+ * specification. */
+struct cell_command {
+    struct warden_activation message;
+    int fds[WARDEN_ACTIVATION_FDS], nfds;
+    int strings, null; /* opened for it */
+};
+/* Returns 0, or -1 with e and nothing to close. stdio is borrowed until cell_command_close(). */
+int cell_command_open(struct cell_command *c, const struct sandbox_spec *spec, struct err *e);
+void cell_command_close(struct cell_command *c);
+/* Tells it. `control`: of the cell. Returns 0, or -1 with e. */
+int cell_activate(int control, const struct cell_command *c, struct err *e);
 
 /* Runs in the cloned child, never returns: on failure the sentence goes to `control` and the child exits 125.
  * `image`: the EROFS file. `binaries`: warden, kernel and

@@ -55,7 +55,8 @@ static int build(const struct sandbox_spec *spec, struct sandbox *s, bool activa
     CLEANUP_CLOSE int kernel = -1;
     CLEANUP_CLOSE int files = -1;
     bool shows_files = spec->workspace || spec->nmounts > 0;
-    int pair[2];
+    struct cell_command command = {.strings = -1, .null = -1};
+    int pair[2], rc;
 
     *s = (struct sandbox)SANDBOX_INIT;
     if ((image = cell_image_open(spec->rootfs, e)) < 0 || (warden = open_binary("ironclaw-warden", e)) < 0 ||
@@ -88,7 +89,11 @@ static int build(const struct sandbox_spec *spec, struct sandbox *s, bool activa
     }
     cgroup_close(&s->cgroup);
     (void)close(TAKE_FD(child_control));
-    if ((activate && cell_activate(s, spec, e) < 0) || handover_await(s, START_LIMIT_MS, e) < 0) {
+    rc = activate ? cell_command_open(&command, spec, e) : 0;
+    if (rc == 0 && activate)
+        rc = cell_activate(s->control, &command, e);
+    cell_command_close(&command);
+    if (rc < 0 || handover_await(s, START_LIMIT_MS, e) < 0) {
         handover_destroy(s, NULL);
         if (!rootless && !envelope_is_mapped(spec->uid))
             (void)err_set(e, EPERM,
