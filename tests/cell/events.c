@@ -80,6 +80,52 @@ static void test_pipes(void)
     show("read the fifo", read(n, buf, sizeof(buf)));
 }
 
+static void test_tee(void)
+{
+    int a[2], b[2], file = open("/tmp/plain", O_RDWR | O_CREAT, 0600);
+    char buf[70000];
+
+    (void)pipe2(a, 0);
+    (void)pipe2(b, 0);
+    show("tee nothing", tee(a[0], b[1], 0, 0));
+    show("tee from an empty pipe", tee(a[0], b[1], 10, SPLICE_F_NONBLOCK));
+    (void)write(a[1], "abcdef", 6);
+    show("tee", tee(a[0], b[1], 4, 0));
+    show("tee all", tee(a[0], b[1], 100, 0));
+    show("copied", read(b[0], buf, sizeof(buf)));
+    show_text("is", (buf[10] = 0, buf));
+    show("and kept", read(a[0], buf, sizeof(buf)));
+    show_text("is", (buf[6] = 0, buf));
+    show("tee to itself", tee(a[0], a[1], 10, 0));
+    show("tee the wrong ends", tee(a[1], b[0], 10, 0));
+    show("tee to a file", tee(a[0], file, 10, 0));
+    show("tee from a file", tee(file, b[1], 10, 0));
+    show("tee badly", tee(a[0], b[1], 10, 0x100));
+    show("tee not open", tee(99, b[1], 10, 0));
+    if (fork() == 0) {
+        (void)usleep(20000);
+        (void)write(a[1], "later", 5);
+        _exit(0);
+    }
+    show("tee waits", tee(a[0], b[1], 100, 0));
+    (void)wait(NULL);
+    show("later", read(b[0], buf, sizeof(buf)));
+    show("later, kept", read(a[0], buf, sizeof(buf)));
+    memset(buf, 'x', sizeof(buf));
+    (void)write(a[1], buf, 65536);
+    show("tee much", tee(a[0], b[1], 100000, 0));
+    show("tee into a full pipe", tee(a[0], b[1], 1, SPLICE_F_NONBLOCK));
+    (void)close(b[0]);
+    (void)signal(SIGPIPE, SIG_IGN);
+    show("tee without reader", tee(a[0], b[1], 1, 0));
+    (void)read(a[0], buf, 65536);
+    (void)pipe2(b, 0);
+    (void)close(a[1]);
+    show("tee at the end", tee(a[0], b[1], 1, 0));
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)closefrom(3);
+}
+
 static void test_waiting(void)
 {
     struct timeval tv = {0, 2000};
@@ -267,6 +313,7 @@ static void test_timers(void)
 int main(void)
 {
     test_pipes();
+    test_tee();
     test_waiting();
     test_epoll();
     test_eventfd();

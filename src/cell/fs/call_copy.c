@@ -11,7 +11,8 @@
 #include "cell/ipc/pipe.h"
 #include "cell/mem/uaccess.h"
 
-enum { PIECE = 1 << 20, NONBLOCK = 2 /* SPLICE_F_NONBLOCK */ };
+/* SPLICE_F_NONBLOCK; all of SPLICE_F_*: splice(2). */
+enum { PIECE = 1 << 20, NONBLOCK = 2, KNOWN = 15 };
 #define COUNT_MAX 0x7ffff000UL
 
 struct side {
@@ -201,5 +202,20 @@ FS_CALL(sys_splice)
 
 FS_CALL(sys_tee)
 {
-    return -EINVAL;
+    struct side in, out;
+    long rc;
+
+    if (a4 & ~(u64)KNOWN)
+        return -EINVAL;
+    if (a3 == 0)
+        return 0;
+    rc = get_side(&in, a1, 0, false);
+    if (rc == 0)
+        rc = get_side(&out, a2, 0, true);
+    if (rc < 0)
+        return rc;
+    if (!file_is_pipe(in.file) || !file_is_pipe(out.file) || in.file->priv == out.file->priv)
+        return -EINVAL;
+    return pipe_tee(in.file, out.file, MIN(a3, COUNT_MAX),
+                    (a4 & NONBLOCK) || ((in.file->flags | out.file->flags) & O_NONBLOCK));
 }

@@ -240,7 +240,7 @@ void inotify_tell_dentry(struct dentry *d, u32 mask, bool of_open_file)
     bool unlinked = of_open_file && (d->flags & DENTRY_DELETED);
 
     if (S_ISFIFO(d->inode->mode) && (mask & (IN_ACCESS | IN_MODIFY)))
-        return; /* as Linux has it since 6.14 */
+        return; /* as Linux 6.18 has it */
     if (inode_is_dir(d->inode))
         mask |= IN_ISDIR;
     if (d->parent != d)

@@ -248,6 +248,58 @@ static long pipe_writev(struct file *f, const struct iovec *iov, unsigned n)
     return done > 0 ? (long)done : rc;
 }
 
+/* Both pipes as they are now: 0 to go on, 1 to wait, or -errno. */
+static long can_tee(const struct pipe *in, const struct pipe *out)
+{
+    if (used(in) == 0 && in->writers > 0)
+        return 1;
+    if (out->readers == 0)
+        return broken();
+    return used(in) > 0 && room(out) == 0;
+}
+
+static long copy_waiting(struct pipe *in, struct pipe *out, size_t len)
+{
+    size_t done = 0;
+
+    len = MIN(len, used(in));
+    while (done < len && room(out) > 0) {
+        u64 byte = in->out + done;
+        size_t at = byte % PAGE, n = MIN(len - done, PAGE - at);
+        long rc = put(out, *slot(in, byte) + at, n);
+        if (rc < 0)
+            return done > 0 ? (long)done : rc;
+        done += (size_t)rc;
+    }
+    return (long)done;
+}
+
+long pipe_tee(struct file *from, struct file *to, size_t len, bool nonblocking)
+{
+    struct pipe *in = from->priv, *out = to->priv;
+    struct waiter data, space;
+    long rc;
+
+    file_get(from);
+    file_get(to);
+    waitq_add(&in->can_read, &data);
+    waitq_add(&out->can_write, &space);
+    while ((rc = can_tee(in, out)) == 1) {
+        rc = nonblocking ? -EAGAIN : thread_sleep(NO_DEADLINE);
+        if (rc < 0)
+            break;
+    }
+    waitq_del(&data);
+    waitq_del(&space);
+    if (rc == 0)
+        rc = copy_waiting(in, out, len);
+    if (rc > 0)
+        waitq_wake(&out->can_read);
+    file_put(from);
+    file_put(to);
+    return rc;
+}
+
 static unsigned pipe_poll(struct file *f, struct poll_table *pt)
 {
     struct pipe *p = f->priv;

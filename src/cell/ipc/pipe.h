@@ -17,3 +17,6 @@ int fifo_open(struct inode *i, struct file *f);
 long pipe_get_size(struct file *f);
 long pipe_set_size(struct file *f, unsigned long size);
 bool file_is_pipe(const struct file *f);
+/* tee(2) between two different pipes: what waits in one goes into the other as well, as much as fits. Bytes,
+ * 0 at the end, or -errno. Sleeps. */
+long pipe_tee(struct file *from, struct file *to, size_t len, bool nonblocking);
