@@ -109,6 +109,16 @@ int main(void)
     show_map("shared read of it", r);
     show("mprotect to write", mprotect(r, 4096, rw));
     show_map("a directory", mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, open("/tmp", O_RDONLY), 0));
+    (void)ftruncate(fd, 4097);
+    r = mmap(NULL, 16384, rw, MAP_PRIVATE, fd, 0);
+    show("its last page", touch(r + 8191, 1));
+    show("behind it", touch(r + 8192, 0));
+    show("write behind it", touch(r + 12288, 1));
+    show("none of it", (mprotect(r, 16384, PROT_NONE), touch(r + 8192, 0)));
+    (void)ftruncate(fd, 10000);
+    r = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, open("/etc/passwd", O_RDONLY), 0);
+    show("a file of the image", touch(r + 4095, 0));
+    show("behind it", touch(r + 4096, 0));
     show("unlink while mapped", unlink("/tmp/mapped"));
     show_text("still there", q + 5000);
 

@@ -2,6 +2,7 @@
  * The three ways in: a system call (patched site or trap), a fault, and work that is pending on the way out.
  */
 #include <asm/errno.h>
+#include <asm/mman.h>
 #include <asm/siginfo.h>
 #include <asm/signal.h>
 
@@ -10,6 +11,7 @@
 #include "cell/base/lock.h"
 #include "cell/base/panic.h"
 #include "cell/base/text.h"
+#include "cell/fs/path.h"
 #include "cell/ipc/calls.h"
 #include "cell/mem/mm.h"
 #include "cell/proc/calls.h"
@@ -70,6 +72,18 @@ void cell_syscall(struct thread *t)
         atomic_fetch_or(&t->arch.pending, PENDING_RESTART);
 }
 
+/* Is there a mapping of a file at the address, but no page of the file? (mmap(2): SIGBUS.) */
+static bool is_behind_file(const struct mm *mm, u64 address)
+{
+    for (u32 i = 0; mm && i < mm->count; i++) {
+        const struct vma *v = &mm->areas[i];
+        if (address >= v->start && address < v->end)
+            return v->file && v->file->inode && S_ISREG(v->file->inode->mode) && v->prot != PROT_NONE &&
+                   v->offset + (address - v->start) >= PAGE_UP(file_size(v->file));
+    }
+    return false;
+}
+
 void cell_fault(struct thread *t)
 {
     siginfo_t info;
@@ -81,7 +95,11 @@ void cell_fault(struct thread *t)
         info.si_signo = t->arch.fault_signal;
         info.si_code = t->arch.fault_si_code;
         info.si_addr = (void *)t->arch.fault_address;
-        signal_force(t, t->arch.fault_signal, &info);
+        if (info.si_signo == SIGSEGV && is_behind_file(t->process->mm, t->arch.fault_address)) {
+            info.si_signo = SIGBUS;
+            info.si_code = BUS_ADRERR;
+        }
+        signal_force(t, info.si_signo, &info);
     }
     kernel_unlock();
 }
