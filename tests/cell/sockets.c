@@ -6,7 +6,9 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -234,8 +236,105 @@ static void test_udp(void)
     show("privileged port", bind(s, (struct sockaddr *)&a, sizeof(a)));
 }
 
+/* The lines of a file of /proc/net that have `what` in them, sorted: the columns from the second to `last`,
+ * and whether the one with the number is that of one of the descriptors. */
+static void show_lines(const char *file, const char *what, int last, int inode, const int *fds, int n)
+{
+    char line[512], lines[8][512];
+    FILE *f = fopen(file, "r");
+    int count = 0;
+
+    (void)fgets(line, sizeof(line), f);
+    line[strcspn(line, "\n")] = 0;
+    printf("%s: %s|\n", file, line);
+    while (count < 8 && fgets(line, sizeof(line), f)) {
+        char *at = lines[count], *word, *rest = line;
+        int owner = -1;
+        if (!strstr(line, what))
+            continue;
+        at += sprintf(at, "%d:", (int)(strchr(line, '\n') - line));
+        for (int i = 0; (word = strtok_r(rest, " \n", &rest)) != NULL; i++) {
+            struct stat st;
+            for (int k = 0; i == inode && k < n; k++)
+                if (fstat(fds[k], &st) == 0 && st.st_ino == strtoul(word, NULL, 10))
+                    owner = k;
+            if ((i > 0 && i <= last) || (i > inode && inode == 6))
+                at += sprintf(at, " %s", word);
+        }
+        (void)sprintf(at, " of %d", owner);
+        count++;
+    }
+    (void)fclose(f);
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k + 1 < count; k++)
+            if (strcmp(lines[k], lines[k + 1]) > 0) {
+                (void)strcpy(line, lines[k]);
+                (void)strcpy(lines[k], lines[k + 1]);
+                (void)strcpy(lines[k + 1], line);
+            }
+    for (int i = 0; i < count; i++)
+        show_text("line", lines[i]);
+}
+
+static void test_lists(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(45678)};
+    struct sockaddr_in6 six = {
+        .sin6_family = AF_INET6, .sin6_port = htons(45678), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr_un u = {.sun_family = AF_UNIX, .sun_path = "/tmp/listed"},
+                       v = {.sun_family = AF_UNIX, .sun_path = "\0listed"};
+    int fds[8], n = 0, client;
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    fds[n++] = socket(AF_INET, SOCK_STREAM, 0);
+    show("bind", bind(fds[0], (void *)&a, sizeof(a)));
+    show_lines("/proc/net/tcp", ":B26E", 5, 9, fds, n);
+    show("listen", listen(fds[0], 5));
+    show_lines("/proc/net/tcp", ":B26E", 5, 9, fds, n);
+    fds[n++] = client = socket(AF_INET, SOCK_STREAM, 0);
+    a.sin_port = htons(45679);
+    show("bind", bind(client, (void *)&a, sizeof(a)));
+    a.sin_port = htons(45678);
+    show("connect", connect(client, (void *)&a, sizeof(a)));
+    show_lines("/proc/net/tcp", ":B26E", 5, 9, fds, n);
+    fds[n++] = accept(fds[0], NULL, NULL);
+    show("write", write(client, "12345", 5));
+    show_lines("/proc/net/tcp", ":B26E", 5, 9, fds, n);
+    show("shutdown", shutdown(client, SHUT_WR));
+    (void)usleep(100000); /* until the end was acknowledged */
+    show_lines("/proc/net/tcp", ":B26E", 3, 9, fds, n);
+    for (int i = n = 0; i < 3; i++)
+        (void)close(fds[i]);
+    fds[n++] = socket(AF_INET6, SOCK_STREAM, 0);
+    show("bind", bind(fds[0], (void *)&six, sizeof(six)));
+    show("listen", listen(fds[0], 5));
+    show_lines("/proc/net/tcp6", ":B26E", 5, 9, fds, n);
+    fds[n++] = socket(AF_INET, SOCK_DGRAM, 0);
+    show("bind", bind(fds[1], (void *)&a, sizeof(a)));
+    fds[n++] = socket(AF_INET, SOCK_DGRAM, 0);
+    a.sin_port = htons(45679);
+    show("bind", bind(fds[2], (void *)&a, sizeof(a)));
+    a.sin_port = htons(45678);
+    show("connect", connect(fds[2], (void *)&a, sizeof(a)));
+    show_lines("/proc/net/udp", ":B26E", 3, 9, fds, n);
+    fds[n++] = socket(AF_INET6, SOCK_DGRAM, 0);
+    show("bind", bind(fds[3], (void *)&six, sizeof(six)));
+    show_lines("/proc/net/udp6", ":B26E", 3, 9, fds, n);
+    fds[n++] = socket(AF_UNIX, SOCK_STREAM, 0);
+    (void)unlink(u.sun_path);
+    show("bind", bind(fds[4], (void *)&u, sizeof(u)));
+    show("listen", listen(fds[4], 5));
+    fds[n++] = socket(AF_UNIX, SOCK_DGRAM, 0);
+    show("bind", bind(fds[5], (void *)&v, offsetof(struct sockaddr_un, sun_path) + 7));
+    show_lines("/proc/net/unix", "listed", 5, 6, fds, n);
+    for (int i = 0; i < n; i++)
+        (void)close(fds[i]);
+    show_lines("/proc/net/unix", "listed", 5, 6, fds, 0);
+}
+
 int main(void)
 {
+    test_lists();
     test_pairs();
     test_names();
     test_descriptors();

@@ -1,5 +1,5 @@
 /*
- * /proc/sys, /proc/net and /sys: what programs ask for, mostly constants.
+ * /proc/sys and /sys: what programs ask for, mostly constants.
  */
 #include <asm/errno.h>
 #include <linux/stat.h>
@@ -138,34 +138,6 @@ const struct proc_entry proc_sys_entries[] = {
     DIR("vm", vm_entries),
     DIR("fs", fs_entries),
     DIR("net", sys_net_entries),
-    {0},
-};
-
-#define INET_HEAD                                                                                            \
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-
-const struct proc_entry proc_net_entries[] = {
-    FIXED("dev", "Inter-|   Receive                                                |  Transmit\n"
-                 " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs "
-                 "drop fifo colls "
-                 "carrier compressed\n"
-                 "    lo:       0       0    0    0    0     0          0         0        0       0    0    "
-                 "0    0     0  "
-                 "     0          0\n"),
-    FIXED("tcp", INET_HEAD),
-    FIXED("udp", INET_HEAD),
-    FIXED("raw", INET_HEAD),
-    FIXED("tcp6", INET_HEAD),
-    FIXED("udp6", INET_HEAD),
-    FIXED("unix", "Num       RefCount Protocol Flags    Type St Inode Path\n"),
-    FIXED("netlink",
-          "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"),
-    FIXED("packet", "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n"),
-    FIXED("arp", "IP address       HW type     Flags       HW address            Mask     Device\n"),
-    FIXED("route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"),
-    FIXED("ipv6_route", ""),
-    FIXED("if_inet6", "00000000000000000000000000000001 01 80 10 80       lo\n"),
-    FIXED("sockstat", "sockets: used 0\n"),
     {0},
 };
 

@@ -39,6 +39,7 @@ int sysfs_root(struct super *super, struct inode **out);
 /* proc_file.c: the root of a tree. */
 int proc_tree_root(struct super *super, const struct proc_entry *root, struct inode **out);
 
-extern const struct proc_entry proc_pid_entry; /* proc_pid.c: the directory of a process */
-extern const struct proc_entry proc_sys_entries[], proc_net_entries[]; /* proc_sys.c */
+extern const struct proc_entry proc_pid_entry;     /* proc_pid.c: the directory of a process */
+extern const struct proc_entry proc_sys_entries[]; /* proc_sys.c */
+extern const struct proc_entry proc_net_entries[]; /* proc_net.c */
 void proc_show_mounts(const struct proc_subject *s, struct text *t);

@@ -500,6 +500,11 @@ long inet_ioctl(struct socket *s, unsigned cmd, unsigned long arg)
     return put_user((struct interface *)arg, r);
 }
 
+struct list *inet_sockets(void)
+{
+    return bound;
+}
+
 void inet_init(void)
 {
     bound = kmalloc(sizeof(*bound));

@@ -13,6 +13,10 @@ int port_connect(struct socket *s, int port, bool nonblocking);
 
 /* SIOCGIF...: there is one interface, lo. -ENOTTY for others. */
 long inet_ioctl(struct socket *s, unsigned cmd, unsigned long arg);
+/* For /proc/net: of both families those that have a port (socket.in_family), all unix ones (socket.in_all).
+ */
+struct list *inet_sockets(void);
+struct list *unix_sockets(void);
 void net_init(void);
 void unix_init(void);
 void inet_init(void);

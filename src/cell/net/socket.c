@@ -39,6 +39,7 @@ struct socket *socket_create(int domain, int type, int protocol, int *error)
         list_init(&s->accepted);
         list_init(&s->in_accept);
         list_init(&s->in_family);
+        list_init(&s->in_all);
         waitq_init(&s->event);
         *error = s->family->create(s);
         if (*error < 0) {
@@ -60,6 +61,7 @@ void socket_put(struct socket *s)
     if (--s->refs > 0)
         return;
     socket_drop_messages(s);
+    list_del(&s->in_all);
     kfree(s->extra);
     kfree(s);
 }
@@ -218,6 +220,8 @@ struct file *socket_file(struct socket *s, unsigned flags)
 
     if (!f)
         close_socket(s);
+    else
+        s->number = f->anon_ino;
     return f;
 }
 

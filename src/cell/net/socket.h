@@ -99,6 +99,8 @@ struct socket {
     u64 receive_timeout, send_timeout; /* ns; 0: none */
 
     struct list in_family; /* the family's list of bound sockets */
+    struct list in_all;    /* of unix sockets: all there are */
+    u64 number;            /* st_ino of its file; 0 before accept(2) */
     struct inode *inode;   /* of a unix socket with a path: reference */
     void *extra;           /* of the family */
 };

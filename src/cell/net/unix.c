@@ -15,6 +15,7 @@
 enum { PATH_AT = offsetof(struct sockaddr_un, sun_path) };
 
 static struct list *bound; /* set once at boot; sockets with a name */
+static struct list *all;   /* the same; for who asks which there are */
 static u32 *next_auto;     /* autobind's counter */
 
 static int unix_create(struct socket *s)
@@ -23,7 +24,10 @@ static int unix_create(struct socket *s)
         s->type = SOCK_DGRAM_;
     if (s->type != SOCK_STREAM_ && s->type != SOCK_DGRAM_ && s->type != SOCK_SEQPACKET_)
         return -ESOCKTNOSUPPORT;
-    return s->protocol && s->protocol != AF_UNIX ? -EPROTONOSUPPORT : 0;
+    if (s->protocol && s->protocol != AF_UNIX)
+        return -EPROTONOSUPPORT;
+    list_add_tail(all, &s->in_all);
+    return 0;
 }
 
 /* The path in an address, ended by 0. -EINVAL: it is an abstract one, or none. */
@@ -216,9 +220,16 @@ const struct family unix_family = {
     .set_option = unix_set_option,
 };
 
+struct list *unix_sockets(void)
+{
+    return all;
+}
+
 void unix_init(void)
 {
     bound = kmalloc(sizeof(*bound));
+    all = kmalloc(sizeof(*all));
     next_auto = kmalloc(sizeof(*next_auto));
     list_init(bound);
+    list_init(all);
 }

@@ -15,6 +15,7 @@
 #include "cell/mem/heap.h"
 #include "cell/mem/mm.h"
 #include "cell/mem/uaccess.h"
+#include "cell/net/net.h"
 #include "cell/proc/calls.h"
 #include "cell/proc/process.h"
 #include "cell/proc/signal.h"
@@ -396,4 +397,18 @@ int pty_open_master(unsigned flags, struct file **out)
 {
     (void)flags, (void)out;
     return -ENOSPC;
+}
+
+/* ---- no sockets */
+
+struct list *inet_sockets(void)
+{
+    static struct list none = {&none, &none};
+
+    return &none;
+}
+
+struct list *unix_sockets(void)
+{
+    return inet_sockets();
 }
