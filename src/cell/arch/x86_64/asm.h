@@ -35,6 +35,7 @@ size_t uaccess_xrstor(const void *area, u64 mask);
 /* ---- and what it calls */
 void cell_syscall(struct thread *t);
 void cell_fault(struct thread *t);
+void cell_wake(struct thread *t);
 void cell_exit_work(struct thread *t);
 void cell_child(struct thread *t);
 void cell_boot(unsigned long *stack) __attribute__((noreturn));

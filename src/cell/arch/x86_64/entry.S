@@ -130,6 +130,8 @@ cell_fault_entry:
 
     .globl cell_wake_entry
 cell_wake_entry:
+    mov %gs:SELF, %rdi
+    call cell_wake
     jmp cell_exit_full
 
 /* What a host signal handler returns to: rt_sigreturn(2) from kernel text. */

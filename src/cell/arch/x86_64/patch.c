@@ -6,21 +6,37 @@
 #include "cell/abi/layout.h"
 #include "cell/arch/x86_64/asm.h"
 #include "cell/arch/x86_64/host.h"
+#include "cell/arch/x86_64/pad.h"
 #include "cell/base/text.h"
 #include "cell/mem/mm.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/process.h"
 
-enum { TRAMPOLINE = 32, RESUME = 17, SLOTS = PATCH_SLOTS_SIZE / 8 };
+enum {
+    TRAMPOLINE = 32,
+    RESUME = 17, /* length of the longest first part of a trampoline */
+    SLOTS = PATCH_SLOTS_SIZE / 8,
+    FIRST_SLOT = 3,
+    FIRST_PAD = SLOTS / 2,
+    SYSCALL = 2,
+    CACHE_LINE = 64,
+    MISSES = PATCH_MISSES_SIZE / 8
+};
 
 #define TRAMPOLINES (PATCH_SLOTS + PATCH_SLOTS_SIZE)
-/* The first slot holds the address of cell_entry for the trampolines' last jump, the second the number of
- * slots. */
+/* The first slot holds the address of cell_entry for the trampolines' last jump; then come the number of the
+ * next slot for jumps in place of a site, and of the next one for jumps in pads. */
 #define ENTRY_SLOT PATCH_SLOTS
-#define COUNT      ((u64 *)(PATCH_SLOTS + 8))
-enum { FIRST_SLOT = 2 };
+#define NEXT_SLOT  ((u64 *)(PATCH_SLOTS + 8))
+#define NEXT_PAD   ((u64 *)(PATCH_SLOTS + 16))
+/* Sites without a pad, each at its place by address, so that nobody looks for one at every call. Inverted: it
+ * may still be patched in place. */
+#define MISSED ((u64 *)(TRAMPOLINES + PATCH_TRAMPOLINES_SIZE))
 
 enum form { FORM_NONE, FORM_MOV, FORM_MOV64, FORM_CMP };
+
+static const struct pad_slots slots = {PATCH_SLOTS, PATCH_SLOTS + PATCH_SLOTS_SIZE,
+                                       PATCH_SLOTS + FIRST_PAD * 8UL};
 
 void patch_init(void)
 {
@@ -35,7 +51,8 @@ void patch_init(void)
         return;
     mm->patching = true;
     *(u64 *)ENTRY_SLOT = (u64)(uintptr_t)cell_entry;
-    *COUNT = FIRST_SLOT;
+    *NEXT_SLOT = FIRST_SLOT;
+    *NEXT_PAD = FIRST_PAD;
 }
 
 /* Never those that start or replace a program's flow: they need all registers as they were. */
@@ -63,22 +80,11 @@ static enum form find_form(const u8 *before, const u8 *after, u64 nr)
     return FORM_NONE;
 }
 
-/* mov $nr,%eax; mov $back,%rcx; jmp *ENTRY_SLOT   or the same without the first, and: back: cmp; jmp site+8
- */
-static u64 write_trampoline(u8 *t, enum form form, u32 nr, u64 back)
+/* mov $back,%rcx; jmp *ENTRY_SLOT */
+static void write_entry(u8 *p, u64 back)
 {
-    u8 *p = t;
-    u64 resume = back;
     u32 entry_slot = (u32)ENTRY_SLOT;
 
-    if (form != FORM_CMP) {
-        *p++ = 0xb8;
-        memcpy(p, &nr, 4);
-        p += 4;
-    } else {
-        back = (u64)(uintptr_t)t + RESUME;
-        resume = back;
-    }
     *p++ = 0x48;
     *p++ = 0xb9;
     memcpy(p, &back, 8);
@@ -87,7 +93,21 @@ static u64 write_trampoline(u8 *t, enum form form, u32 nr, u64 back)
     *p++ = 0x24;
     *p++ = 0x25;
     memcpy(p, &entry_slot, 4);
-    return resume;
+}
+
+/* mov $nr,%eax and the entry, or the entry, and `back:` cmp; jmp site+8. Returns where the program goes on.
+ */
+static u64 write_trampoline(u8 *t, enum form form, u32 nr, u64 back)
+{
+    if (form == FORM_CMP) {
+        back = (u64)(uintptr_t)t + RESUME;
+        write_entry(t, back);
+        return back;
+    }
+    t[0] = 0xb8;
+    memcpy(t + 1, &nr, 4);
+    write_entry(t + 5, back);
+    return back;
 }
 
 /* The second part of a FORM_CMP trampoline: the moved cmp and the way back, in the next trampoline's place.
@@ -102,14 +122,33 @@ static void write_resume(u8 *p, const u8 *after, u64 site_end)
     memcpy(p + 4, &site_end, 8);
 }
 
-static bool store(u64 site, const u8 *code, size_t n, bool alone)
+/* The area that holds addr, if programs run in it and what is written there stays with this process. */
+static const struct vma *code_area(const struct mm *mm, u64 addr)
 {
-    u64 page = PAGE_DOWN(site), end = PAGE_UP(site + n);
-    int prot = mm_prot_at(current_process->mm, site);
+    for (u32 i = 0; i < mm->count; i++) {
+        const struct vma *v = &mm->areas[i];
+        if (addr >= v->start && addr < v->end)
+            return (v->prot & PROT_EXEC) && v->flags == MAP_PRIVATE ? v : NULL;
+    }
+    return NULL;
+}
 
-    if (prot < 0 || !(prot & PROT_EXEC) || (!alone && site / 8 != (site + n - 1) / 8))
-        return false;
-    if (host_mprotect((void *)page, end - page, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+static bool unprotect(u64 start, u64 end)
+{
+    start = PAGE_DOWN(start);
+    return host_mprotect((void *)start, PAGE_UP(end) - start, PROT_READ | PROT_WRITE | PROT_EXEC) == 0;
+}
+
+static void protect(u64 start, u64 end, const struct vma *v)
+{
+    start = PAGE_DOWN(start);
+    (void)host_mprotect((void *)start, PAGE_UP(end) - start, (int)v->prot);
+}
+
+static bool store(const struct vma *v, u64 site, const u8 *code, size_t n, bool alone)
+{
+    if (site < v->start || v->end - site < n || (!alone && site / 8 != (site + n - 1) / 8) ||
+        !unprotect(site, site + n))
         return false;
     if (site / 8 == (site + n - 1) / 8) {
         u64 word = *(volatile u64 *)(site & ~7UL);
@@ -118,55 +157,119 @@ static bool store(u64 site, const u8 *code, size_t n, bool alone)
     } else {
         memcpy((void *)site, code, n);
     }
-    (void)host_mprotect((void *)page, end - page, prot);
+    protect(site, site + n, v);
     return true;
+}
+
+static void make_jump(u8 *jump, u32 slot)
+{
+    jump[0] = 0xff;
+    jump[1] = 0x24;
+    jump[2] = 0x25;
+    memcpy(jump + 3, &slot, sizeof(slot));
+}
+
+/* Seven bytes or more around the `syscall`, in its place. */
+static bool patch_in_place(struct thread *t, const struct vma *v, enum form form, const u8 *after)
+{
+    struct regs *r = &t->arch.regs;
+    u64 call = r->rip - SYSCALL, back = form == FORM_CMP ? r->rip + 6 : r->rip, resume;
+    u64 site = form == FORM_MOV ? call - 5 : form == FORM_MOV64 ? call - 7 : call;
+    size_t n = form == FORM_MOV ? 7 : form == FORM_MOV64 ? 9 : 8, places = form == FORM_CMP ? 2 : 1;
+    u32 slot = (u32)(PATCH_SLOTS + *NEXT_SLOT * 8);
+    u8 *trampoline = (u8 *)(TRAMPOLINES + *NEXT_SLOT * TRAMPOLINE);
+    u8 jump[9] = {[7] = 0x66, 0x90};
+
+    if (*NEXT_SLOT > FIRST_PAD - places)
+        return false;
+    resume = write_trampoline(trampoline, form, (u32)r->orig_rax, back);
+    if (form == FORM_CMP) {
+        jump[7] = 0x90;
+        write_resume(trampoline + RESUME, after, back);
+    }
+    *(u64 *)(uintptr_t)slot = (u64)(uintptr_t)trampoline;
+    make_jump(jump, slot);
+    if (!store(v, site, jump, n, t->process->nthreads == 1))
+        return false;
+    *NEXT_SLOT += places;
+    r->rip = resume;
+    return true;
+}
+
+/* First the pad, then one store for the site: whoever comes by finds the old or the new instruction. */
+static void store_jump(const struct pad *pad, u32 slot, u64 site)
+{
+    u16 jump = (u16)(0xeb | (pad->jump - site - SYSCALL) << 8);
+
+    memset((void *)pad->start, 0xcc, pad->end - pad->start);
+    make_jump((u8 *)pad->jump, slot);
+    __asm__ volatile("xchgw %0, %1" : "+r"(jump), "+m"(*(u16 *)site) : : "memory");
+}
+
+/* Two bytes in place of the `syscall`, the rest in a pad nearby. False: there is none. */
+static bool patch_by_pad(const struct vma *v, u64 site)
+{
+    u8 bytes[2 * PAD_AHEAD];
+    struct code code = {bytes, MAX(v->start, site - MIN(site, (u64)PAD_AHEAD)),
+                        MIN(v->end, site + PAD_AHEAD)};
+    u32 slot = (u32)(PATCH_SLOTS + *NEXT_PAD * 8);
+    u8 *trampoline = (u8 *)(TRAMPOLINES + *NEXT_PAD * TRAMPOLINE);
+    struct pad pad;
+    u64 start, end;
+
+    if (*NEXT_PAD >= SLOTS || copy_from_user(bytes, (void *)code.start, code.end - code.start) < 0 ||
+        !pad_find(&code, site, &slots, &pad))
+        return false;
+    start = MIN(site, pad.start);
+    end = MAX(site + SYSCALL, pad.end);
+    if (!unprotect(start, end))
+        return false;
+    write_entry(trampoline, site + SYSCALL);
+    *(u64 *)(uintptr_t)slot = (u64)(uintptr_t)trampoline;
+    store_jump(&pad, slot, site);
+    protect(start, end, v);
+    ++*NEXT_PAD;
+    return true;
+}
+
+/* Another thread was faster: behind the old `syscall` may now be the middle of a jump. */
+static void follow_patch(struct regs *r)
+{
+    u32 slot;
+
+    if (copy_from_user(&slot, (void *)(r->rip + 1), sizeof(slot)) == 0 && slot >= slots.first &&
+        slot < slots.first_pad)
+        r->rip = *(u64 *)(uintptr_t)slot + RESUME;
 }
 
 void patch_site(struct thread *t)
 {
     struct regs *r = &t->arch.regs;
     struct mm *mm = t->process->mm;
-    u8 before[9], after[6], jump[9] = {0xff, 0x24, 0x25, 0, 0, 0, 0, 0x66, 0x90};
-    u64 call = r->rip - 2, site, back, resume;
-    u32 nr = 0, slot;
+    u64 call = r->rip - SYSCALL, *missed = &MISSED[call % MISSES], low, high;
+    u8 around[7 + SYSCALL + 6] = {0}, *site = around + 7, *after = site + SYSCALL;
+    const struct vma *v;
     enum form form;
-    size_t n, places;
-    u8 *trampoline;
+    bool alone = t->process->nthreads == 1;
 
-    if (!mm->patching || !is_patchable(r->orig_rax) ||
-        copy_from_user(before, (void *)(call - 7), sizeof(before)) < 0 ||
-        copy_from_user(after, (void *)r->rip, 6) < 0 || mm_prot_at(mm, call) < 0)
+    if (!mm->patching || *missed == call || !is_patchable(r->orig_rax) || !(v = code_area(mm, call)))
         return;
-    if (before[7] == 0xff && before[8] == 0x24) {
-        /* Another thread was faster; behind the old `syscall` is now the middle of a jump. */
-        if (copy_from_user(&slot, (void *)(call + 3), 4) == 0 && slot >= PATCH_SLOTS &&
-            slot < PATCH_SLOTS + PATCH_SLOTS_SIZE)
-            r->rip = *(u64 *)(uintptr_t)slot + RESUME;
+    low = MAX(v->start, call - 7);
+    high = MIN(v->end, r->rip + 6);
+    if (high < r->rip || copy_from_user(site - (call - low), (void *)low, high - low) < 0)
         return;
-    }
-    if (before[7] != 0x0f)
-        return; /* likewise, and there the way back is the same */
-    form = find_form(before, after, r->orig_rax);
-    nr = (u32)r->orig_rax;
-    places = form == FORM_CMP ? 2 : 1;
-    if (form == FORM_NONE || *COUNT + places > SLOTS)
+    if (site[0] == 0xff && site[1] == 0x24)
+        follow_patch(r);
+    if (site[0] != 0x0f)
+        return; /* patched by another thread: in the other forms the way back is the same */
+    form = find_form(around, after, r->orig_rax);
+    if (form != FORM_NONE && patch_in_place(t, v, form, after))
         return;
-    slot = (u32)(PATCH_SLOTS + *COUNT * 8);
-    trampoline = (u8 *)(TRAMPOLINES + *COUNT * TRAMPOLINE);
-    site = form == FORM_MOV ? call - 5 : form == FORM_MOV64 ? call - 7 : call;
-    n = form == FORM_MOV ? 7 : form == FORM_MOV64 ? 9 : 8;
-    if (form == FORM_CMP)
-        jump[7] = 0x90;
-    back = form == FORM_CMP ? r->rip + 6 : r->rip;
-    resume = write_trampoline(trampoline, form, nr, back);
-    if (form == FORM_CMP)
-        write_resume(trampoline + RESUME, after, back);
-    *(u64 *)(uintptr_t)slot = (u64)(uintptr_t)trampoline;
-    memcpy(jump + 3, &slot, 4);
-    if (!store(site, jump, n, t->process->nthreads == 1))
+    /* Should the process come to have one thread only, those that failed for that are looked at again. */
+    if (*missed == ~call || (!alone && call / CACHE_LINE != (call + 1) / CACHE_LINE))
         return;
-    *COUNT += places;
-    r->rip = resume;
+    if (!patch_by_pad(v, call))
+        *missed = form == FORM_NONE ? call : ~call;
 }
 
 bool patch_fix(struct thread *t)
@@ -181,4 +284,55 @@ bool patch_fix(struct thread *t)
         return true;
     }
     return false;
+}
+
+/* The site whose jump in a pad leads to this trampoline, or 0. */
+static u64 site_of(u64 trampoline)
+{
+    u64 n = (trampoline - TRAMPOLINES) / TRAMPOLINE, back;
+
+    if (trampoline < TRAMPOLINES || n < FIRST_PAD || n >= MIN(*NEXT_PAD, (u64)SLOTS))
+        return 0;
+    memcpy(&back, (const void *)(TRAMPOLINES + n * TRAMPOLINE + 2), sizeof(back));
+    return back - SYSCALL;
+}
+
+void patch_rewind(struct thread *t)
+{
+    struct regs *r = &t->arch.regs;
+    u8 bytes[PAD_JUMP];
+    const struct code code = {bytes, r->rip, r->rip + PAD_JUMP};
+    u64 site = 0;
+    u32 slot;
+
+    if (!t->process->mm->patching)
+        return;
+    if (r->rip >= TRAMPOLINES && r->rip < TRAMPOLINES + PATCH_TRAMPOLINES_SIZE) {
+        site = site_of(r->rip);
+    } else if (copy_from_user(bytes, (void *)r->rip, sizeof(bytes)) == 0) {
+        slot = pad_slot(&code, r->rip, &slots);
+        if (slot >= slots.first_pad && slot % 8 == 0)
+            site = site_of(*(u64 *)(uintptr_t)slot);
+    }
+    if (site)
+        r->rip = site;
+}
+
+u64 patch_call_of(const struct thread *t, u64 back)
+{
+    const u64 entry = (u64)(uintptr_t)cell_entry;
+    u8 site[SYSCALL], bytes[PAD_JUMP];
+    struct code code = {bytes, 0, 0};
+
+    if (copy_from_user(site, (void *)(back - SYSCALL), sizeof(site)) < 0)
+        return entry;
+    if (site[0] == 0x0f && site[1] == 0x05)
+        return back - SYSCALL;
+    code.start = back + (u64)(s64)(int8_t)site[1];
+    code.end = code.start + PAD_JUMP;
+    if (site[0] == 0xeb && t->process->mm->patching &&
+        copy_from_user(bytes, (void *)code.start, sizeof(bytes)) == 0 &&
+        pad_slot(&code, code.start, &slots) >= slots.first_pad)
+        return back - SYSCALL;
+    return entry;
 }

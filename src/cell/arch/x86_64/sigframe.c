@@ -11,6 +11,7 @@
 #include <linux/signal.h>
 
 #include "cell/arch/x86_64/asm.h"
+#include "cell/arch/x86_64/patch.h"
 #include "cell/base/text.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/exit.h"
@@ -116,6 +117,9 @@ int sigframe_push(struct thread *t, int sig, const siginfo_t *info, const struct
 
     if (!(action->flags & 0x04000000 /* SA_RESTORER */))
         return -EFAULT;
+    /* A call that is done again: the handler sees the address that it would see on the host. */
+    if (r->rip == (u64)(uintptr_t)cell_entry)
+        r->rip = patch_call_of(t, r->rcx);
     if ((action->flags & SA_ONSTACK) && t->altstack_size && !on_altstack(t, r->rsp))
         sp = t->altstack_base + t->altstack_size;
     fpstate = (sp - xsave_bytes - FP_XSTATE_MAGIC2_SIZE) & ~63UL;

@@ -8,6 +8,7 @@
 #include "cell/abi/layout.h"
 #include "cell/arch/x86_64/asm.h"
 #include "cell/arch/x86_64/host.h"
+#include "cell/arch/x86_64/patch.h"
 #include "cell/base/panic.h"
 #include "cell/proc/process.h"
 
@@ -104,6 +105,13 @@ static void on_wake(struct thread *t, struct sigcontext *c)
         c->rip = (u64)(uintptr_t)cell_full_start;
     else if (is_in(c->rip, cell_wait_start, cell_wait_end))
         c->rip = (u64)(uintptr_t)cell_wait_interrupted;
+}
+
+/* Called in by on_wake(), out of program code. */
+void cell_wake(struct thread *t)
+{
+    t->arch.in_trap = 0;
+    patch_rewind(t);
 }
 
 static void handler(int sig, siginfo_t *info, void *context)
