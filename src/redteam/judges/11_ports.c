@@ -131,17 +131,23 @@ static void judge_budget(struct arena *a, struct trial *t)
                 "%ld calls were answered, %u recorded for who made them", answered, s.calls - s.foreign);
 }
 
+/* Not under gVisor: there a connect to a full host socket hangs for good (docs/walls.md). */
+static bool can_flood_unix(const struct arena *a)
+{
+    return strcmp(a->wall, "gvisor") != 0;
+}
+
 static int arm_parallel(struct arena *a, struct trial *t, struct err *e)
 {
     (void)e;
-    trial_param(t, "unix", "%d", arena_is_native(a));
+    trial_param(t, "unix", "%d", can_flood_unix(a));
     return 0;
 }
 
 static void judge_parallel(struct arena *a, struct trial *t)
 {
     trial_check(t, attempt_number(&t->record, "unix", 0) == 1, "unix-flooded",
-                "the unix sockets were %sflooded", arena_is_native(a) ? "" : "not ");
+                "the unix sockets were %sflooded", can_flood_unix(a) ? "" : "not ");
     judge_alive(a, t);
 }
 
