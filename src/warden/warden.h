@@ -1,11 +1,11 @@
 /*
  * warden.h - ironclaw-warden, pid 1 of a cell's pid namespace: what it is given.
  *
- *     ironclaw-warden LETTERS PIDS CPUS MEMORY N (r|w)TARGET*N
+ *     "ironclaw-warden: ID" LETTERS PIDS CPUS MEMORY N (r|w)TARGET*N
  *
- * LETTERS: 't' descriptor 0 is the slave of the sandbox's terminal, 'p' there are ports. PIDS, MEMORY:
- * limits, 0: none. What the cell is to run comes later, as one message on the control socket: until then the
- * cell stands and waits.
+ * ID: the sandbox's, for people and the red team. LETTERS: 't' descriptor 0 is the slave of the sandbox's
+ * terminal, 'p' there are ports. PIDS, MEMORY: limits, 0: none. What the cell is to run comes later, as one
+ * message on the control socket: until then the cell stands and waits.
  */
 #pragma once
 #include <stdint.h>

@@ -78,7 +78,7 @@ def runs(boxes, tmp_path_factory):
 # A minute under gVisor's ptrace platform: `ironclaw redteam --wall gvisor` runs it as well.
 SLOW_UNDER_GVISOR = {"port.parallel"}
 
-FULL = [("container", "root"), ("container", "rootless"), ("gvisor", "root")]
+FULL = [("container", "root"), ("container", "rootless"), ("cell", "root"), ("cell", "rootless"), ("gvisor", "root")]
 
 
 @pytest.mark.parametrize("wall,mode", FULL)

@@ -282,7 +282,7 @@ static char **warden_arguments(const struct sandbox_spec *spec)
     (void)io_format(cpus, sizeof(cpus), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
     (void)io_format(memory, sizeof(memory), "%llu", (unsigned long long)spec->limits.memory_bytes);
     (void)io_format(count, sizeof(count), "%zu", roots);
-    argv[n++] = (char *)(uintptr_t) "ironclaw-warden";
+    argv[n++] = x_asprintf("ironclaw-warden: %s", spec->id); /* ps(1) tells whose it is */
     argv[n++] = letters;
     argv[n++] = pids;
     argv[n++] = cpus;
