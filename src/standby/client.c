@@ -10,9 +10,9 @@
 #include "walls/cell/cell.h"
 #include "walls/handover.h"
 
-/* An answer is a wake-up away (some 50 us) unless every cell is taken; a cell of one's own takes a few times
- * longer than this. */
-enum { PATIENCE_MS = 4 };
+/* An answer is a wake-up away (some 50 us), or a few milliseconds until the next cell is built. Longer than
+ * this, and the machine is so busy that it does not matter any more. */
+enum { PATIENCE_MS = 50 };
 
 static int reach(const char *state, const struct standby_key *k)
 {

@@ -20,7 +20,7 @@
 
 /* QUIET_MS: building a cell holds a processor for milliseconds at a stretch, which a run that just took one
  * would have to wait for; so it waits, while there are others. */
-enum { BACKLOG = 16, RETRY_MS = 1000, QUIET_MS = 20, FAILED = 125 };
+enum { RETRY_MS = 1000, QUIET_MS = 20, FAILED = 125 };
 
 struct server {
     struct sandbox_spec spec;
@@ -53,7 +53,7 @@ static int listen_alone(struct server *s, struct err *e)
     s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     (void)umask(0177);
     if (s->listener < 0 || bind(s->listener, (struct sockaddr *)&s->address, sizeof(s->address)) < 0 ||
-        listen(s->listener, BACKLOG) < 0)
+        listen(s->listener, 0) < 0)
         return err_sys(e, errno, "cannot listen on %s", s->address.sun_path);
     (void)umask(022);
     return 0;
@@ -167,6 +167,8 @@ static void take_events(struct server *s)
             else
                 s->not_before_ns = 0;
         }
+    /* Clients that no cell is left for are refused at once, but for one: the next cell is for that. */
+    (void)listen(s->listener, (int)count_ready(s));
     announce(s);
 }
 
