@@ -198,5 +198,7 @@ long sigframe_pop(struct thread *t)
         t->altstack_size = uc.stack.ss_size;
     }
     signal_set_mask(uc.mask);
+    /* The short way out of a patched site keeps neither flags nor r11. */
+    atomic_fetch_or(&t->arch.pending, PENDING_SIGNAL);
     return (long)r->rax;
 }
