@@ -15,6 +15,7 @@ extern const char uaccess_start[], uaccess_end[], uaccess_fault[];
 extern const char cell_sigreturn[];
 
 long cell_clone(unsigned long flags, void *stack, void *clear_tid, struct thread *child);
+void cell_trap_leave(const void *fpstate, u64 xfeatures) __attribute__((noreturn));
 void cell_thread_end(_Atomic u32 *slot) __attribute__((noreturn));
 void cell_process_end(_Atomic u32 *slot) __attribute__((noreturn));
 void cell_switch_stack(void *top, void (*fn)(void)) __attribute__((noreturn));

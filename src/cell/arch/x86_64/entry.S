@@ -3,7 +3,8 @@
  *
  *   cell_entry        a patched call site jumps here: rcx = return address, rax = number. As `syscall` would,
  *                     it may use rcx and r11; the program's stack (its red zone too) stays as it is.
- *   cell_trap_entry   the host's SIGSYS handler sends the thread here after it has saved all registers.
+ *   cell_trap_entry   the host's SIGSYS handler sends the thread here after it has saved all registers, mostly by
+ *                     cell_trap_leave.
  *   cell_fault_entry, cell_wake_entry   likewise after a fault, and after the wake-up signal.
  *   cell_exit_full    back, with every register out of thread.regs.
  *
@@ -116,6 +117,17 @@ cell_full_start:
     .globl cell_full_end
 cell_full_end:
 
+/* cell_trap_leave(fpstate, xfeatures): out of the SIGSYS handler without asking the host. The vector registers
+ * come back from where the host has put them; nobody else has blocked a signal. */
+    .globl cell_trap_leave
+cell_trap_leave:
+    mov %esi, %eax
+    mov %rsi, %rdx
+    shr $32, %rdx
+    xrstor64 (%rdi)
+    mov %gs:STACK_TOP, %rsp
+    pushq $0x202
+    popfq
     .globl cell_trap_entry
 cell_trap_entry:
     mov %gs:SELF, %rdi

@@ -12,6 +12,7 @@
 
 #include "cell/arch/x86_64/asm.h"
 #include "cell/arch/x86_64/patch.h"
+#include "cell/arch/x86_64/traps.h"
 #include "cell/base/text.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/exit.h"
@@ -54,6 +55,11 @@ void sigframe_init(void)
     __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     xfeatures = (u64)high << 32 | low;
     xsave_bytes = ebx;
+}
+
+size_t sigframe_host_bytes(void)
+{
+    return RED_ZONE + 64 /* alignment */ + sizeof(struct frame) + xsave_bytes + FP_XSTATE_MAGIC2_SIZE;
 }
 
 static bool on_altstack(const struct thread *t, u64 sp)

@@ -21,6 +21,8 @@ void traps_init(void);
 void traps_thread_init(struct thread *t);
 /* Brings a thread of another program into the kernel, wherever it is. */
 void traps_kick(struct thread *t);
+/* sigframe.c: the most that the host puts on a stack for one signal. */
+size_t sigframe_host_bytes(void);
 /* No host signal until the mask is put back. */
 void traps_block(u64 *old);
 void traps_unblock(const u64 *old);
