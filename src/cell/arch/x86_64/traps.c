@@ -77,8 +77,10 @@ static bool can_leave; /* set at boot */
 static void leave(const struct sigcontext *c)
 {
     const struct _fpstate_64 *fp;
+    u64 at;
 
-    memcpy(&fp, &c->fpstate, sizeof(fp));
+    memcpy(&at, &c->fpstate, sizeof(at)); /* the header has another type for each */
+    fp = (const struct _fpstate_64 *)at;
     if (can_leave && fp && fp->sw_reserved.magic1 == FP_XSTATE_MAGIC1)
         cell_trap_leave(fp, fp->sw_reserved.xfeatures);
 }
