@@ -6,17 +6,19 @@
  *   stats.c       medians and percentiles
  *   process.c     runs one command to its end, or starts it and waits for its first line
  *   contender.c   who takes part, and the command line with which each runs the same command on the same root
+ *   standby.c     keeps cells ready for one of them
  *   workloads.c   whole commands (start, python, a compile) and loops timed inside, interleaved round by
  * round density.c     what one more idle sandbox costs the host plane.c       a control plane of its own;
  * chat.c, model.c measure it, api.c is its HTTP client stream.c      a model server that stamps every chunk
- * it sends capacity.c    `ironclaw capacity` report.c      Markdown, results.json, methodology.txt; charts.c
- * draws them inside/       the program that runs inside the sandboxes
+ * it sends goals.c what the cell is to reach capacity.c    `ironclaw capacity` report.c      Markdown,
+ * results.json, methodology.txt; charts.c draws them inside/       the program that runs inside the sandboxes
  */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -79,18 +81,32 @@ struct contender {
     bool outside;         /* no wall at all: for loops only */
     bool private_cgroups; /* see process_run() */
     char wall[32];        /* of ours */
+    bool ready;           /* takes cells that stand ready (standby.c): for starts only */
     void (*command)(const struct contender *c, const struct bench *b, const char *rootfs,
                     char *const *command, struct words *w);
     void (*end)(const struct bench *b); /* takes away what the peer leaves; may be NULL */
     char failed[256]; /* not empty: it did not do its work, and why; it is not timed again */
 };
 
-/* Fills `all`; the first one is ours. Returns how many. A wall that was named and is not there is an error.
+/* Fills `all`; the first one is ours, one that is `ready` the last. Returns how many. A wall that was named
+ * and is not there is an error.
  */
 int contenders_find(const struct bench *b, struct contender all[BENCH_CONTENDERS], size_t *n, struct err *e);
 /* The whole argument vector for one run; with NULL as rootfs the base image. Freed with words_free(). */
 void contender_command(const struct contender *c, const struct bench *b, const char *rootfs,
                        char *const *command, struct words *w);
+
+/*
+ * <state>/images/NAME/rootfs, or false: our own commands name an image, for what is made of one once (the
+ * cell's EROFS file) is kept beside it.
+ */
+bool contender_image(const char *rootfs, char *state, size_t cap, char *name, size_t name_cap);
+
+/* ---- standby.c: `ironclaw run --standby` for the contender that is `ready` ---- */
+int standby_begin(const struct bench *b, struct err *e);
+void standby_end(const struct bench *b);
+/* What tells those cells from others: a limit of their own. */
+#define STANDBY_PIDS "1023"
 
 /* ---- report rows ---- */
 /* Adds a row: {"group","what","contender","unit","median","p10","p90","n"} from `samples` (sorted in place).
@@ -102,6 +118,14 @@ json_t *row_figure(struct bench *b, const char *group, const char *what, const c
                    const char *unit, double value);
 /* A row that says why there is no figure. */
 void row_failed(struct bench *b, const char *group, const char *what, const char *contender, const char *why);
+
+/* A text of a row, "" if it has none of that name; the row of that name, or NULL. */
+const char *row_text(const json_t *r, const char *key);
+const json_t *row_find(const json_t *results, const char *group, const char *what, const char *contender);
+
+/* ---- goals.c: what the cell is to reach (docs/cell.md), next to what these rows say; nothing where they
+ * have none of it ---- */
+void goals_print(FILE *f, const json_t *results);
 
 /* ---- the parts: each adds rows; -1 with e only when the bench itself cannot go on ---- */
 int bench_start(struct bench *b, struct contender *all, size_t n, struct err *e);

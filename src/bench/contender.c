@@ -45,13 +45,31 @@ static void add_command(struct words *w, char *const *command)
         words_add(w, *command);
 }
 
+bool contender_image(const char *rootfs, char *state, size_t cap, char *name, size_t name_cap)
+{
+    static const char before[] = "/images/", after[] = "/rootfs";
+    const char *at = strstr(rootfs, before), *end = at ? strstr(at + sizeof(before) - 1, after) : NULL;
+
+    if (!end || end[sizeof(after) - 1])
+        return false;
+    return io_format(state, cap, "%.*s", (int)(at - rootfs), rootfs) &&
+           io_format(name, name_cap, "%.*s", (int)(end - at) - (int)sizeof(before) + 1,
+                     at + sizeof(before) - 1) &&
+           !strchr(name, '/');
+}
+
 static void ours(const struct contender *c, const struct bench *b, const char *rootfs, char *const *command,
                  struct words *w)
 {
-    const char *const head[] = {b->ironclaw, "run",    "--wall", c->wall, "--rootfs",
-                                rootfs,      "--pids", "1024",   "--",    NULL};
+    char state[PATHS_MAX_LEN], name[64];
+    bool image = contender_image(rootfs, state, sizeof(state), name, sizeof(name));
+    const char *const head[] = {
+        b->ironclaw, "run", "--wall", c->wall, "--pids", c->ready ? STANDBY_PIDS : "1024", NULL};
+    const char *const by_name[] = {"--state-dir", state, "--image", name, "--", NULL};
+    const char *const by_path[] = {"--rootfs", rootfs, "--", NULL};
 
     add_all(w, head);
+    add_all(w, image ? by_name : by_path);
     add_command(w, command);
 }
 
@@ -317,6 +335,16 @@ int contenders_find(const struct bench *b, struct contender all[BENCH_CONTENDERS
         if (process_have(peers[i].name) && (geteuid() == 0 || !strcmp(peers[i].name, "bwrap")))
             all[(*n)++] = peers[i];
     all[(*n)++] = (struct contender){.name = "native", .outside = true, .command = native};
+    for (size_t i = 0; i < *n; i++)
+        if (!strcmp(all[i].wall, "cell")) {
+            all[*n] = (struct contender){.name = "ironclaw cell, ready",
+                                         .ours = true,
+                                         .ready = true,
+                                         .command = ours,
+                                         .end = standby_end};
+            memcpy(all[(*n)++].wall, all[i].wall, sizeof(all[i].wall));
+            break;
+        }
     return 0;
 }
 

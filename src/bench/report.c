@@ -48,7 +48,7 @@ void row_failed(struct bench *b, const char *group, const char *what, const char
     (void)json_object_set_new(row(b, group, what, contender), "failed", json_string(why));
 }
 
-static const char *text_of(const json_t *r, const char *key)
+const char *row_text(const json_t *r, const char *key)
 {
     const char *s = json_string_value(json_object_get(r, key));
 
@@ -62,9 +62,9 @@ static size_t names_of(const json_t *results, const char *group, const char *key
 
     for (size_t i = 0; i < json_array_size(results); i++) {
         const json_t *r = json_array_get(results, i);
-        const char *name = text_of(r, key);
+        const char *name = row_text(r, key);
         size_t k = 0;
-        if (group && strcmp(text_of(r, "group"), group) != 0)
+        if (group && strcmp(row_text(r, "group"), group) != 0)
             continue;
         while (k < n && strcmp(names[k], name) != 0)
             k++;
@@ -74,12 +74,12 @@ static size_t names_of(const json_t *results, const char *group, const char *key
     return n;
 }
 
-static const json_t *find(const json_t *results, const char *group, const char *what, const char *contender)
+const json_t *row_find(const json_t *results, const char *group, const char *what, const char *contender)
 {
     for (size_t i = 0; i < json_array_size(results); i++) {
         const json_t *r = json_array_get(results, i);
-        if (!strcmp(text_of(r, "group"), group) && !strcmp(text_of(r, "what"), what) &&
-            !strcmp(text_of(r, "contender"), contender))
+        if (!strcmp(row_text(r, "group"), group) && !strcmp(row_text(r, "what"), what) &&
+            !strcmp(row_text(r, "contender"), contender))
             return r;
     }
     return NULL;
@@ -133,11 +133,11 @@ static void print_group(FILE *f, const json_t *results, const char *group)
     for (size_t k = 0; k < m; k++) {
         const char *unit = "";
         for (size_t i = 0; i < n && !*unit; i++)
-            unit = text_of(find(results, group, whats[k], contenders[i]), "unit");
+            unit = row_text(row_find(results, group, whats[k], contenders[i]), "unit");
         (void)fprintf(f, *unit ? "\n| %s, %s |" : "\n| %s |", whats[k], unit);
         for (size_t i = 0; i < n; i++)
-            print_cell(f, find(results, group, whats[k], contenders[i]),
-                       *contenders[i] ? find(results, group, whats[k], contenders[0]) : NULL);
+            print_cell(f, row_find(results, group, whats[k], contenders[i]),
+                       *contenders[i] ? row_find(results, group, whats[k], contenders[0]) : NULL);
     }
     (void)fprintf(f, "\n\n");
 }
@@ -149,10 +149,10 @@ static void print_failures(FILE *f, const json_t *results)
 
     for (size_t i = 0; i < json_array_size(results); i++) {
         const json_t *r = json_array_get(results, i);
-        const char *why = text_of(r, "failed");
+        const char *why = row_text(r, "failed");
         if (*why && strcmp(why, last) != 0)
-            (void)fprintf(f, "not measured: %s, %s%s%s: %s\n", text_of(r, "group"), text_of(r, "what"),
-                          *text_of(r, "contender") ? ", " : "", text_of(r, "contender"), why);
+            (void)fprintf(f, "not measured: %s, %s%s%s: %s\n", row_text(r, "group"), row_text(r, "what"),
+                          *row_text(r, "contender") ? ", " : "", row_text(r, "contender"), why);
         last = *why ? why : last;
     }
 }
@@ -164,6 +164,7 @@ static void print_tables(FILE *f, const json_t *results)
 
     for (size_t i = 0; i < n; i++)
         print_group(f, results, groups[i]);
+    goals_print(f, results);
     print_failures(f, results);
 }
 

@@ -5,14 +5,17 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/paths.h"
 #include "bench/bench.h"
 
 enum {
@@ -319,6 +322,35 @@ static void bench_git(struct bench *b, struct contender *all, size_t n)
     free(series);
 }
 
+static const char walk_script[] =
+    "i=0; while [ $i -lt 20 ]; do n=$(find /usr -xdev | wc -l); i=$((i+1)); done; echo $n";
+
+static unsigned long entries;
+
+static int count_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)path, (void)st, (void)kind, (void)ftw;
+    entries++;
+    return 0;
+}
+
+/* The same tree walked by the same program, and every entry of it seen. /usr, for some of the walls mount
+ * that apart. */
+static void bench_walk(struct bench *b, struct contender *all, size_t n)
+{
+    char *const command[] = {(char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c",
+                             (char *)(uintptr_t)walk_script, NULL};
+    char tree[PATHS_MAX_LEN], expected[24];
+
+    (void)io_format(tree, sizeof(tree), "%s/usr", b->tools);
+    entries = 0;
+    if (nftw(tree, count_entry, 16, FTW_PHYS) != 0)
+        entries = 0; /* then no contender can agree, and all say so */
+    (void)io_format(expected, sizeof(expected), "%lu", entries);
+    time_command(b, "programs", "find /usr -xdev, 20 times", b->tools, command, expected, b->quick ? 3 : 9,
+                 NULL, all, n);
+}
+
 int bench_programs(struct bench *b, struct contender *all, size_t n, struct err *e)
 {
     char *const python[] = {(char *)(uintptr_t) "python3", (char *)(uintptr_t) "-c",
@@ -334,6 +366,7 @@ int bench_programs(struct bench *b, struct contender *all, size_t n, struct err 
     }
     time_command(b, "programs", "python3 start", b->tools, python, "started", b->quick ? 3 : 15, NULL, all,
                  n);
+    bench_walk(b, all, n);
     bench_git(b, all, n);
     time_command(b, "programs", "compile and run a small program", b->tools, compile, "built",
                  b->quick ? 1 : 5, NULL, all, n);
