@@ -199,6 +199,20 @@ static void int3_and_nops_of_all_makers_are_gaps(void **state)
     }
 }
 
+static void seven_bytes_up_to_a_boundary_of_eight_are_a_gap(void **state)
+{
+    (void)state;
+    PUT(0x10a, SYSCALL);
+    PUT(0x110, RET, NOP7);
+    assert_true(trap(0x10a, 39));
+    assert_int_equal(run(0x10a, 39), 1039);
+    PUT(0x200, RET, NOP7);
+    PUT(0x210, SYSCALL, RET);
+    assert_true(patched(0x210, 39));
+    PUT(0x301, SYSCALL, RET, NOP8, SLED); /* nor the boundary before */
+    assert_false(trap(0x301, 39));
+}
+
 static void what_is_not_certainly_a_gap_is_left_alone(void **state)
 {
 #define CASE(...)                                                                                            \
@@ -510,6 +524,7 @@ int main(void)
         TEST(a_bare_site_jumps_to_the_gap_behind_its_function),
         TEST(a_bare_site_jumps_to_the_gap_in_front_of_its_function),
         TEST(int3_and_nops_of_all_makers_are_gaps),
+        TEST(seven_bytes_up_to_a_boundary_of_eight_are_a_gap),
         TEST(what_is_not_certainly_a_gap_is_left_alone),
         TEST(a_gap_that_begins_at_a_boundary_may_be_a_function),
         TEST(in_front_every_reading_has_to_end_with_the_ret),

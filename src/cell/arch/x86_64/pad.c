@@ -3,7 +3,15 @@
 #include "cell/arch/x86_64/insn.h"
 #include "cell/base/text.h"
 
-enum { BOUNDARY = 16, SYSCALL = 2, BACK = 128, FORTH = 127, VOTES = INSN_MAX, RUN_UP = 64 };
+enum {
+    BOUNDARY = 16,
+    SMALL_BOUNDARY = 8,
+    SYSCALL = 2,
+    BACK = 128,
+    FORTH = 127,
+    VOTES = INSN_MAX,
+    RUN_UP = 64
+};
 
 static const u8 *at(const struct code *c, u64 addr)
 {
@@ -61,10 +69,9 @@ static bool is_filler(const struct code *c, u64 start, u64 end)
     return true;
 }
 
-/* What stands at `start`, behind the end of a piece of code: room for a jump that `site` reaches? */
-static bool is_room(const struct code *c, u64 start, u64 site, struct pad *out)
+static bool is_room_up_to(const struct code *c, u64 start, u64 boundary, u64 site, struct pad *out)
 {
-    u64 end = (start + BOUNDARY - 1) & ~(u64)(BOUNDARY - 1), from = site + SYSCALL, low, high;
+    u64 end = (start + boundary - 1) & ~(boundary - 1), from = site + SYSCALL, low, high;
 
     if (start < c->start || end > c->end || end - start < PAD_JUMP)
         return false;
@@ -74,6 +81,12 @@ static bool is_room(const struct code *c, u64 start, u64 site, struct pad *out)
         return false;
     *out = (struct pad){start, end, low};
     return true;
+}
+
+/* What stands at `start`, behind the end of a piece of code: room for a jump that `site` reaches? */
+static bool is_room(const struct code *c, u64 start, u64 site, struct pad *out)
+{
+    return is_room_up_to(c, start, BOUNDARY, site, out) || is_room_up_to(c, start, SMALL_BOUNDARY, site, out);
 }
 
 static bool is_one_page(u64 a, u64 b)
@@ -140,10 +153,10 @@ static bool is_end_of_code(const struct code *c, u64 end, const struct pad_slots
 
 static bool find_in_front(const struct code *c, u64 site, const struct pad_slots *slots, struct pad *best)
 {
-    u64 end = site & ~(u64)(BOUNDARY - 1), last = site + SYSCALL - MIN(site + SYSCALL, BACK);
+    u64 end = site & ~(u64)(SMALL_BOUNDARY - 1), last = site + SYSCALL - MIN(site + SYSCALL, BACK);
     struct pad p;
 
-    for (; end > last && end >= c->start + BOUNDARY; end -= BOUNDARY)
+    for (; end > last && end >= c->start + BOUNDARY; end -= SMALL_BOUNDARY)
         for (u64 start = end - BOUNDARY + 1; start <= end - PAD_JUMP; start++)
             if (is_room(c, start, site, &p) && is_end_of_code(c, start, slots) && keep(&p, site, best))
                 return true;

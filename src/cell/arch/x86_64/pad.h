@@ -1,10 +1,11 @@
 /*
  * pad.h - room for a jump. Compilers and linkers fill the gap between the end of one piece of code and the
- * next 16-byte boundary with instructions that nothing reaches. Seven bytes of such a gap hold a jump to
+ * next boundary with instructions that nothing reaches. Seven bytes of such a gap hold a jump to
  * anywhere; a short jump, no longer than a `syscall`, leads there from 128 bytes around.
  *
  * A gap is used only if it is certain to be one:
- *   - it ends at a 16-byte boundary and is shorter than 16 bytes, so it does not begin at one;
+ *   - it ends at a 16-byte boundary and is shorter than 16 bytes, so it does not begin at one; or it has 7
+ * bytes up to one of 8, where gcc goes if it is more than 10 to the other;
  *   - it is filled with what assemblers, linkers and compilers fill with: a few long nops, or int3;
  *   - what stands in front of it is a ret or a jmp, and not the tail of another instruction. Behind the site
  *     instructions are followed from the `syscall`, where one is known to begin. In front of it they are
