@@ -8,6 +8,7 @@
 #include "cell/arch/x86_64/host.h"
 #include "cell/base/lock.h"
 #include "cell/base/shared.h"
+#include "cell/proc/exit.h"
 #include "cell/proc/process.h"
 
 void waitq_add(struct waitq *q, struct waiter *w)
@@ -83,26 +84,85 @@ static struct __kernel_timespec to_timespec(u64 ns)
                                       .tv_nsec = (long long)(ns % 1000000000)};
 }
 
+/* ---- before it sleeps a thread may look for a while whether it is woken */
+
+static u64 cycles(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
+void patience_learn(struct patience *p, u64 blocked)
+{
+    if (blocked <= PATIENCE_MAX && p->window < PATIENCE_MAX) {
+        if (p->skip > 0)
+            p->skip--;
+        else
+            p->window = p->window ? MIN(2 * p->window, (u32)PATIENCE_MAX) : PATIENCE_START;
+        return;
+    }
+    if (p->window > 0) { /* it was in vain: the next time is further away each time */
+        p->penalty = (u16)MIN(2 * p->penalty + 1, PATIENCE_PENALTY_MAX);
+        p->skip = p->penalty;
+    }
+    p->window = 0;
+}
+
+/* True if it was woken, or something is pending. The lock is free meanwhile. */
+static bool look(struct thread *t, u32 seen, u64 begin)
+{
+    bool woken = false;
+
+    kernel_unlock();
+    do {
+        __builtin_ia32_pause();
+        woken = atomic_load(t->word) != seen || atomic_load(&t->arch.pending);
+    } while (!woken && cycles() - begin < t->patience.window);
+    kernel_lock();
+    return woken || atomic_load(t->word) != seen || atomic_load(&t->arch.pending);
+}
+
+/* What the host told meanwhile and no program needs to know of is dealt with here. */
+static bool interrupted(struct thread *t)
+{
+    u32 pending = atomic_load(&t->arch.pending), ours = PENDING_CHILD | PENDING_KILLED;
+
+    if (pending & ~ours)
+        return true;
+    if (pending) {
+        pending = atomic_fetch_and(&t->arch.pending, ~ours);
+        process_check_children(t->process, pending & PENDING_KILLED);
+    }
+    return atomic_load(&t->arch.pending) & ~ours;
+}
+
 int thread_sleep(u64 deadline)
 {
     struct thread *t = current();
     struct __kernel_timespec ts = to_timespec(deadline);
     u32 seen = atomic_load(t->word);
+    u64 begin = cycles();
     long rc;
 
-    if (atomic_load(&t->arch.pending))
+    if (interrupted(t))
         return -ERESTARTSYS;
+    if (atomic_load(t->word) != seen)
+        return 0;
+    if (t->patience.window > 0 && HEADER->cpus > 1 && look(t, seen, begin)) {
+        t->patience.penalty = 0;
+        return interrupted(t) ? -ERESTARTSYS : 0;
+    }
     t->sleeping = true;
     kernel_unlock();
     rc = cell_futex_wait(t->word, FUTEX_WAIT_BITSET, seen, deadline == NO_DEADLINE ? NULL : &ts,
                          FUTEX_BITSET_MATCH_ANY);
     kernel_lock();
     t->sleeping = false;
+    patience_learn(&t->patience, cycles() - begin);
     if (atomic_load(t->word) != seen)
         return 0;
     if (rc == -ETIMEDOUT)
         return -ETIMEDOUT;
-    return atomic_load(&t->arch.pending) ? -ERESTARTSYS : 0;
+    return interrupted(t) ? -ERESTARTSYS : 0;
 }
 
 int thread_sleep_killable(u64 deadline)

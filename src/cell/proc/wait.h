@@ -42,6 +42,25 @@ void waitq_forget(struct thread *t);
 void waitq_wake(struct waitq *q);     /* everybody */
 void waitq_wake_one(struct waitq *q); /* the one that waits longest */
 
+/*
+ * How long a thread looks at its wake word before it sleeps. Waking a thread on another processor costs the
+ * host some 40 us where processors are virtual, and a pipe between two processes does so at every turn; who
+ * is about to be woken does better to look for that long, as KVM does for its guests (Documentation/virt/kvm/
+ * halt-polling.rst, whose rules these are, but that patience which was in vain is given up for longer each
+ * time: the processor might have been of use to whoever was waited for).
+ */
+struct patience {
+    u32 window;        /* cycles; 0: sleeps at once */
+    u16 skip, penalty; /* so many short sleeps until it tries again; what that was the last time */
+};
+enum {
+    PATIENCE_START = 20000, /* cycles of the time stamp counter: 5 to 10 us */
+    PATIENCE_MAX = 200000,  /* 50 to 100 us: about what waking costs */
+    PATIENCE_PENALTY_MAX = 255
+};
+/* After a sleep that looking could not prevent: it took this many cycles, looking included. */
+void patience_learn(struct patience *p, u64 blocked);
+
 #define NO_DEADLINE UINT64_MAX
 /*
  * Sleeps until woken, or until the monotonic clock shows `deadline` (ns; NO_DEADLINE: never), or a signal has
