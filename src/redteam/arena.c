@@ -444,6 +444,11 @@ bool arena_is_native(struct arena *a)
     return false;
 }
 
+bool arena_is_bare(struct arena *a)
+{
+    return arena_is_native(a) || !strcmp(a->wall, "cell");
+}
+
 int arena_extra(struct arena *a, const struct player *like, struct player *who, struct err *e)
 {
     *who = *like;

@@ -142,9 +142,10 @@ static int list(int argc, char **argv)
                 if (!json)
                     (void)printf("        gap of the wall %s: %s\n", a->gaps[g].wall, a->gaps[g].reason);
             }
-            (void)json_array_append_new(
-                all, json_pack("{s:s,s:i,s:s,s:s,s:o}", "attack", a->id, "family", families[f].number,
-                               "boundary", boundary_name(a->boundary), "title", a->title, "gaps", gaps));
+            (void)json_array_append_new(all, json_pack("{s:s,s:i,s:s*,s:s,s:s,s:o}", "attack", a->id,
+                                                       "family", families[f].number, "wall", a->wall,
+                                                       "boundary", boundary_name(a->boundary), "title",
+                                                       a->title, "gaps", gaps));
         }
     }
     if (json) {
@@ -208,7 +209,7 @@ static int attack_wall(struct plane *p, const char *wall, const struct run_optio
     for (size_t f = 0; rc == 0 && f < nfamilies; f++)
         for (const struct attack *attack = families[f].attacks; rc == 0 && attack->id; attack++) {
             static struct trial t;
-            if (!chosen(o, &families[f], attack))
+            if (!chosen(o, &families[f], attack) || (attack->wall && strcmp(attack->wall, wall) != 0))
                 continue;
             output_progress("wall %s: %s (%s)", wall, attack->id, attack->title);
             t = (struct trial){.attack = attack, .family = &families[f]};

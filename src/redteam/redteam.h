@@ -30,7 +30,7 @@
 #include "redteam/attempt.h"
 
 enum {
-    FAMILIES = 12,
+    FAMILIES = 13,
     SECRET_LEN = 40, /* "icx-" and 36 random hex digits */
     SECRETS_MAX = 24,
     LISTENERS_MAX = 12,
@@ -65,6 +65,7 @@ struct trial;
 
 struct attack {
     const char *id;
+    const char *wall; /* the one that it is about; NULL: any */
     enum boundary boundary;
     const char *title;
     unsigned limit_ms; /* for the hostile side; 0: 10 s */
@@ -93,7 +94,7 @@ extern const size_t nfamilies;
 /* judges/NN_*.c */
 extern const struct attack network_attacks[], engine_attacks[], sibling_attacks[], hostfs_attacks[],
     privilege_attacks[], kernel_attacks[], resource_attacks[], selfmod_attacks[], key_attacks[],
-    queue_attacks[], port_attacks[], supply_attacks[];
+    queue_attacks[], port_attacks[], supply_attacks[], cell_attacks[];
 
 /* ---- trial.c ---- */
 
@@ -245,6 +246,10 @@ unsigned arena_visits(struct arena *a, char *where, size_t cap);
 /* Are the sandbox's processes processes of the host, so that the host sees their privileges? Not where the
  * wall has a kernel of its own. */
 bool arena_is_native(struct arena *a);
+/* Does every process of the sandbox, the wall's own among them, have no more rights on the host than the
+ * sandbox? Then each of them is held to that. Not under gVisor, whose processes share out rights in a user
+ * namespace of theirs. */
+bool arena_is_bare(struct arena *a);
 /* A further session of the agent that `like` is of, running and ready; and its removal, with a check that
  * nothing of it is left. */
 int arena_extra(struct arena *a, const struct player *like, struct player *who, struct err *e);

@@ -18,5 +18,6 @@ const struct family families[] = {
     {10, "resources", "Everything the host has", resource_attacks},
     {11, "ports", "The ports themselves", port_attacks},
     {12, "supply", "A poisoned package", supply_attacks},
+    {13, "cell", "The kernel inside a cell", cell_attacks},
 };
 const size_t nfamilies = ARRAY_LEN(families);

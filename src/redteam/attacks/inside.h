@@ -39,7 +39,7 @@ struct inside_attack {
 /* The attacks of each family; an entry without a function ends the list. */
 extern const struct inside_attack inside_network[], inside_engines[], inside_siblings[], inside_hostfs[],
     inside_privilege[], inside_kernel[], inside_resources[], inside_selfmod[], inside_keys[], inside_queues[],
-    inside_ports[], inside_supply[];
+    inside_ports[], inside_supply[], inside_cell[];
 
 /* ---- tell.c: lines of the record, from the attack's process or any descendant ---- */
 void tell_to(int fd);

@@ -31,6 +31,7 @@ static const struct inside_attack *const families[] = {inside_network,
                                                        inside_keys,
                                                        inside_queues,
                                                        inside_supply,
+                                                       inside_cell,
                                                        NULL};
 
 uint64_t now_ms(void)
@@ -339,9 +340,12 @@ static bool append(int queue, const char *kind, const char *text, long long cons
     return answer != NULL;
 }
 
-/* Started by hand, not as an agent: what a set-uid copy would be, and the typist of the terminal's attack. */
-static int by_hand(const char *word)
+/* Started by hand, not as an agent: what a set-uid copy would be, the typist of the terminal's attack, one
+ * attack in the foreground ("attack ID KEY VALUE"). */
+static int by_hand(int argc, char **argv)
 {
+    const char *word = argv[1];
+
     if (!strcmp(word, "whoami")) {
         (void)printf("euid %u\n", (unsigned)geteuid());
         return fflush(stdout) == 0 ? 0 : 1;
@@ -351,6 +355,15 @@ static int by_hand(const char *word)
             for (const char *c = "echo typed\n"; *c; c++)
                 (void)ioctl(fd, TIOCSTI, c);
         return 42;
+    }
+    if (!strcmp(word, "attack") && argc > 2) {
+        struct order o = {.nonce = "", .verb = argv[2]};
+        for (int i = 3; i + 1 < argc && o.n < ORDER_PARAMS_MAX; i += 2, o.n++) {
+            o.keys[o.n] = argv[i];
+            o.values[o.n] = argv[i + 1];
+        }
+        tell_to(STDOUT_FILENO);
+        return inside_run(argv[2], &o) ? 0 : 2;
     }
     return 2;
 }
@@ -362,7 +375,7 @@ int main(int argc, char **argv)
     int queue;
 
     if (argc > 1)
-        return by_hand(argv[1]);
+        return by_hand(argc, argv);
     (void)signal(SIGPIPE, SIG_IGN);
     queue = queue_open();
     while (queue >= 0) {

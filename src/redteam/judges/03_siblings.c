@@ -51,14 +51,14 @@ static void judge_apart(struct arena *a, struct trial *t)
                 /* What both share with the host is not a door between the two: an engine's helper. */
                 if (same == 1 && host_same_namespace(mine[i], kinds[k]) != 1)
                     shared = kinds[k];
-                if (same == 1 && arena_is_native(a) && host_same_namespace(mine[i], kinds[k]) == 1)
+                if (same == 1 && arena_is_bare(a) && host_same_namespace(mine[i], kinds[k]) == 1)
                     shared = kinds[k];
             }
     trial_check(t, n > 0 && m > 0 && looked > 0, "both-seen", "%zu and %zu processes on the host", n, m);
     trial_check(t, !shared, "no-shared-namespace", shared ? "both are in one %s namespace" : "none%s",
                 shared ? shared : "");
     if (a->root && n > 0 && m > 0 && host_status(mine[0], "Uid", one, sizeof(one)) &&
-        host_status(theirs[0], "Uid", other, sizeof(other)) && arena_is_native(a))
+        host_status(theirs[0], "Uid", other, sizeof(other)) && arena_is_bare(a))
         trial_check(t, strcmp(one, other) != 0, "own-uid", "host uids %.12s and %.12s", one, other);
 }
 

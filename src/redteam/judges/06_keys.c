@@ -77,7 +77,7 @@ static void judge_cores(struct arena *a, struct trial *t)
         (void)strtoull(line + 18, &rest, 10); /* the soft limit, then the hard one */
         zero += *rest == ' ' && rest[strspn(rest, " ")] == '0';
     }
-    trial_check(t, n > 0 && (zero == n || !arena_is_native(a)), "no-core-limit",
+    trial_check(t, n > 0 && (zero == n || !arena_is_bare(a)), "no-core-limit",
                 "%zu of %zu processes may write no core file", zero, n);
 }
 

@@ -47,13 +47,13 @@ static void judge_capabilities(struct arena *a, struct trial *t)
     static const char *const checks[] = {"no-inheritable", "no-permitted", "no-effective", "no-bounding",
                                          "no-ambient"};
 
-    for (size_t i = 0; i < ARRAY_LEN(keys) && arena_is_native(a); i++)
+    for (size_t i = 0; i < ARRAY_LEN(keys) && arena_is_bare(a); i++)
         all_have(a, t, checks[i], keys[i], "0000000000000000");
 }
 
 static void judge_no_new_privileges(struct arena *a, struct trial *t)
 {
-    if (arena_is_native(a))
+    if (arena_is_bare(a))
         all_have(a, t, "no-new-privs", "NoNewPrivs", "1");
 }
 
@@ -87,7 +87,7 @@ static void judge_identity(struct arena *a, struct trial *t)
                        (!a->root || strtoul(uid, NULL, 10) >= a->plane->uid_base);
     }
     trial_check(t, looked > 0 && own, "own-user-namespace", "%zu processes looked at", looked);
-    if (arena_is_native(a)) {
+    if (arena_is_bare(a)) {
         trial_check(t, looked > 0 && one, "one-uid-mapped", "uid_map of %zu processes", looked);
         trial_check(t, looked > 0 && unprivileged, "unprivileged-on-the-host", "Uid of %zu processes",
                     looked);
@@ -102,7 +102,7 @@ static void judge_namespaces(struct arena *a, struct trial *t)
     size_t n = host_sandbox_pids(a->plane, a->attacker.session, pids, PIDS_MAX);
     const char *differs = NULL, *hosts = NULL;
 
-    for (size_t i = 0; i < n && arena_is_native(a); i++)
+    for (size_t i = 0; i < n && arena_is_bare(a); i++)
         for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
             if (host_share_namespace(pids[0], pids[i], kinds[k]) == 0)
                 differs = kinds[k];

@@ -106,19 +106,34 @@ static const struct {
 #endif
 };
 
+/* Filters in force on a process; -1 where the kernel does not tell (before Linux 5.9). */
+static long filters_of(pid_t pid)
+{
+    char text[32];
+
+    return host_status(pid, "Seccomp_filters", text, sizeof(text)) ? strtol(text, NULL, 10) : -1;
+}
+
 static void judge_filter(struct arena *a, struct trial *t)
 {
     pid_t pids[PIDS_MAX];
-    size_t n = host_sandbox_pids(a->plane, a->attacker.session, pids, PIDS_MAX), looked = 0, without = 0;
+    size_t n = host_sandbox_pids(a->plane, a->attacker.session, pids, PIDS_MAX), looked = 0, without = 0,
+           own = 0;
+    long launchers = filters_of(plane_daemon(a->plane, "launcher"));
     char text[32];
 
     for (size_t i = 0; i < n; i++)
         if (host_status(pids[i], "Seccomp", text, sizeof(text))) {
             looked++;
             without += strcmp(text, "2") != 0;
+            own += filters_of(pids[i]) > launchers;
         }
-    trial_check(t, looked > 0 && (without == 0 || (!arena_is_native(a) && without < looked)), "filtered",
+    trial_check(t, looked > 0 && (without == 0 || (!arena_is_bare(a) && without < looked)), "filtered",
                 "%zu of %zu processes without a system call filter", without, looked);
+    if (arena_is_bare(a) && launchers >= 0)
+        trial_check(t, own == looked, "own-filter",
+                    "%zu of %zu processes have a filter besides what they inherit from the launcher", own,
+                    looked);
 }
 
 static void judge_sweep(struct arena *a, struct trial *t)
