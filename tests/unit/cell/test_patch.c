@@ -111,6 +111,8 @@ static bool trap(u64 offset, u64 nr)
     r->rip = BASE + offset + 2;
     r->orig_rax = nr;
     patch_site(&thread);
+    if (memcmp(before, code(0), SIZE) == 0) /* once is no reason yet */
+        patch_site(&thread);
     changed = memcmp(before, code(0), SIZE) != 0;
     for (u64 page = 0; page < SIZE; page += PAGE)
         assert_int_equal(host_getrandom(code(page), 1, 0), -EFAULT); /* as protected as it was */
@@ -303,6 +305,23 @@ static void a_gap_is_as_near_as_a_short_jump_reaches(void **state)
     PUT(0x500, SYSCALL, RET);
     PUT(0x581, RET, NOP10, 0x0f, 0x1f, 0x40, 0x00);
     assert_false(trap(0x500, 39)); /* by 128 */
+}
+
+static void a_site_is_patched_the_second_time(void **state)
+{
+    struct regs *r = &thread.arch.regs;
+
+    (void)state;
+    PUT(0x0100, MOV_EAX(39), SYSCALL, RET);
+    memcpy(before, code(0), SIZE);
+    for (int i = 0; i < 2; i++) {
+        assert_memory_equal(before, code(0), SIZE);
+        r->rip = BASE + 0x0107;
+        r->orig_rax = 39;
+        patch_site(&thread);
+        assert_int_equal(r->rip, BASE + 0x0107);
+    }
+    assert_memory_not_equal(before, code(0), SIZE);
 }
 
 static void a_site_across_two_pages_needs_a_process_with_one_thread(void **state)
@@ -530,6 +549,7 @@ int main(void)
         TEST(in_front_every_reading_has_to_end_with_the_ret),
         TEST(a_long_gap_serves_two_sites_and_no_third),
         TEST(a_gap_is_as_near_as_a_short_jump_reaches),
+        TEST(a_site_is_patched_the_second_time),
         TEST(a_site_across_two_pages_needs_a_process_with_one_thread),
         TEST(a_site_between_two_cache_words_does_not),
         TEST(a_gap_may_lie_in_another_page_but_the_own_comes_first),

@@ -20,7 +20,8 @@ enum {
     FIRST_PAD = SLOTS / 2,
     SYSCALL = 2,
     CACHE_LINE = 64,
-    MISSES = PATCH_MISSES_SIZE / 8
+    MISSES = PATCH_MISSES_SIZE / 16, /* one half of the page each */
+    SEEN = MISSES
 };
 
 #define TRAMPOLINES (PATCH_SLOTS + PATCH_SLOTS_SIZE)
@@ -32,6 +33,8 @@ enum {
 /* Sites without a pad, each at its place by address, so that nobody looks for one at every call. Inverted: it
  * may still be patched in place. */
 #define MISSED ((u64 *)(TRAMPOLINES + PATCH_TRAMPOLINES_SIZE))
+/* Sites that trapped, likewise. Another site in the same place makes one wait for its third time. */
+#define TRAPPED (MISSED + MISSES)
 
 enum form { FORM_NONE, FORM_MOV, FORM_MOV64, FORM_CMP };
 
@@ -246,13 +249,20 @@ void patch_site(struct thread *t)
 {
     struct regs *r = &t->arch.regs;
     struct mm *mm = t->process->mm;
-    u64 call = r->rip - SYSCALL, *missed = &MISSED[call % MISSES], low, high;
+    u64 call = r->rip - SYSCALL, *missed = &MISSED[call % MISSES], *trapped = &TRAPPED[call % SEEN], low,
+        high;
     u8 around[7 + SYSCALL + 6] = {0}, *site = around + 7, *after = site + SYSCALL;
     const struct vma *v;
     enum form form;
     bool alone = t->process->nthreads == 1;
 
-    if (!mm->patching || *missed == call || !is_patchable(r->orig_rax) || !(v = code_area(mm, call)))
+    if (!mm->patching || *missed == call)
+        return;
+    if (*trapped != call) {
+        *trapped = call;
+        return;
+    }
+    if (!is_patchable(r->orig_rax) || !(v = code_area(mm, call)))
         return;
     low = MAX(v->start, call - 7);
     high = MIN(v->end, r->rip + 6);

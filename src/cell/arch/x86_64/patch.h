@@ -1,6 +1,7 @@
 /*
  * patch.h - system call sites of programs become jumps into the kernel. A site is patched when it trapped
- * for the first time (so it is code, not data):
+ * for the second time: so it is code, not data, and more than what most programs do once, at their start; a
+ * patch costs about as much as ten calls that trap (it copies a page of the program).
  *
  *   b8 NR 0f 05              mov $NR,%eax; syscall          -> ff 24 25 SLOT    jmp *SLOT
  *   48 c7 c0 NR 0f 05        mov $NR,%rax; syscall          -> the same, and two bytes of nop
