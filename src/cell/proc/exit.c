@@ -17,6 +17,7 @@
 #include "cell/mem/mm.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
+#include "cell/ipc/stream.h"
 #include "cell/proc/futex.h"
 #include "cell/proc/signal.h"
 #include "cell/proc/table.h"
@@ -124,7 +125,12 @@ static void become_zombie(struct process *p, int status)
     if (is_main) {
         atomic_store(&HEADER->status, (u32)status);
         SHARED->main_ended = true;
-        thread_wake(SHARED->init->leader);
+        if (HEADER->flags & CELL_BOOT_FILES) {
+            thread_wake(SHARED->init->leader); /* it sees to it that all is on its way to the host */
+        } else {
+            atomic_store(&HEADER->state, CELL_EXITED);
+            stream_ring_doorbell();
+        }
     }
     if (is_unwanted(p)) {
         waitq_wake(&p->parent->child_event);
