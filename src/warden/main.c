@@ -73,6 +73,10 @@ static int fill_header(uint8_t *base, size_t size, char **argv, unsigned roots, 
     h->image_size = (uint64_t)image.st_size;
     h->flags = (strchr(argv[1], 't') ? CELL_BOOT_TERMINAL : 0U) |
                (strchr(argv[1], 'p') ? CELL_BOOT_PORTS : 0U) | (roots ? CELL_BOOT_FILES : 0U);
+#ifdef IRONCLAW_WEAKENED
+    h->flags |= (weakened("cell-filter") ? CELL_BOOT_OPEN_FILTER : 0U) |
+                (weakened("cell-filter-address") ? CELL_BOOT_WIDE_FILTER : 0U);
+#endif
     h->pids = (uint32_t)strtoul(argv[2], NULL, 10);
     h->cpus = (uint32_t)strtoul(argv[3], NULL, 10);
     h->memory_limit = strtoull(argv[4], NULL, 10);
@@ -85,7 +89,7 @@ static int fill_header(uint8_t *base, size_t size, char **argv, unsigned roots, 
 /* The file server: the socket at descriptor 0, the roots where they are. */
 static void become_files(int socket, char **specs, unsigned n)
 {
-    char *argv[FILES_ROOTS + 2] = {(char *)(uintptr_t) "ironclaw-files"}, *envp[] = {NULL};
+    char *argv[FILES_ROOTS + 2] = {(char *)(uintptr_t) "ironclaw-files"}, *none[] = {NULL};
 
     for (unsigned i = 0; i < n; i++)
         argv[i + 1] = specs[i];
@@ -94,7 +98,7 @@ static void become_files(int socket, char **specs, unsigned n)
         _exit(120);
     (void)syscall(SYS_close_range, 3U, (unsigned)WARDEN_FD_FILES - 1, 0U);
     (void)syscall(SYS_close_range, WARDEN_FIRST_ROOT + n, ~0U, 0U);
-    (void)syscall(SYS_execveat, WARDEN_FD_FILES, "", argv, envp, AT_EMPTY_PATH);
+    (void)syscall(SYS_execveat, WARDEN_FD_FILES, "", argv, weaken_environment(none), AT_EMPTY_PATH);
     _exit(120);
 }
 
@@ -132,13 +136,16 @@ static void become_cell(void)
         dup2(WARDEN_FD_MEMORY, 18) < 0 || dup2(WARDEN_FD_IMAGE, CELL_FD_IMAGE) < 0 ||
         dup2(18, CELL_FD_MEMORY) < 0 || dup2(17, CELL_FD_DOORBELL) < 0 || fcntl(16, F_SETFD, FD_CLOEXEC) < 0)
         _exit(120);
-    for (int fd = 0; fd < CELL_FD_IMAGE; fd++)
+    for (int fd = 0; fd < CELL_FD_IMAGE && !weakened("cell-descriptors"); fd++)
         (void)close(fd);
-    (void)syscall(SYS_close_range, CELL_FD_DOORBELL + 1U, 15U, 0U);
+    if (!weakened("cell-descriptors"))
+        (void)syscall(SYS_close_range, CELL_FD_DOORBELL + 1U, 15U, 0U);
     (void)syscall(SYS_close_range, 17U, ~0U, 0U);
     /* The one file is for the next call. Its system call filter leaves the cell no way to name a file at all,
      * nor to get another descriptor. */
-    if (landlock_restrict(&(const struct landlock_path){16, LANDLOCK_READ}, 1, true, true, NULL) < 0 ||
+    if ((weakened("no-new-privs") && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) || /* its filter needs it */
+        (!weakened("landlock") &&
+         landlock_restrict(&(const struct landlock_path){16, LANDLOCK_READ}, 1, true, true, NULL) < 0) ||
         setrlimit(RLIMIT_NOFILE, &no_more) < 0)
         _exit(119);
     (void)syscall(SYS_execveat, 16, "", argv, envp, AT_EMPTY_PATH);

@@ -102,6 +102,12 @@ enum cell_state {
 };
 
 enum { CELL_BOOT_TERMINAL = 1, CELL_BOOT_PORTS = 2, CELL_BOOT_FILES = 4 };
+/* Negative controls (base/weaken.h): the kernel's text may make any call; what counts as its text is too
+ * large.
+ */
+#ifdef IRONCLAW_WEAKENED
+enum { CELL_BOOT_OPEN_FILTER = 0x100, CELL_BOOT_WIDE_FILTER = 0x200 };
+#endif
 
 struct cell_header {
     uint32_t magic, abi;
@@ -125,7 +131,7 @@ struct cell_header {
     _Atomic uint32_t winsize; /* warden: rows << 16 | columns */
     /* warden: 1 once argc, envc, boot_length and the strings stand and the workload may start; futex-woken */
     _Atomic uint32_t activated;
-    char message[1024];       /* one sentence, ended by 0 */
+    char message[1024]; /* one sentence, ended by 0 */
 };
 
 _Static_assert(sizeof(struct cell_header) <= CELL_OFF_WAKES, "the header has four pages");

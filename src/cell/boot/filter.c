@@ -14,6 +14,7 @@
 #include <linux/futex.h>
 #include <linux/mman.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -172,6 +173,14 @@ static void add_line(const struct line *l)
     answer(SECCOMP_RET_ALLOW);
 }
 
+/* Negative controls, in a build of their own. */
+#ifdef IRONCLAW_WEAKENED
+#define is_weak(flag)                                                                                        \
+    (((const struct cell_header *)(CELL_MEMORY + CELL_OFF_HEADER))->flags & (uint32_t)CELL_BOOT_##flag)
+#else
+#define is_weak(flag) 0
+#endif
+
 const struct sock_fprog *cell_filter(void)
 {
     static struct sock_fprog filter;
@@ -186,11 +195,11 @@ const struct sock_fprog *cell_filter(void)
     load(offsetof(struct seccomp_data, instruction_pointer) + 4);
     equal((uint32_t)(CELL_TEXT >> 32), 2);
     load(offsetof(struct seccomp_data, instruction_pointer));
-    emit(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)CELL_TEXT_MAX, 0, 1);
+    emit(BPF_JMP | BPF_JGE | BPF_K, is_weak(WIDE_FILTER) ? UINT32_MAX : (uint32_t)CELL_TEXT_MAX, 0, 1);
     answer(SECCOMP_RET_TRAP); /* a program's: the kernel answers it */
     for (size_t i = 0; i < LINES; i++)
         add_line(&policy[i]);
-    answer(SECCOMP_RET_KILL_PROCESS);
+    answer(is_weak(OPEN_FILTER) ? SECCOMP_RET_ALLOW : SECCOMP_RET_KILL_PROCESS);
     filter = (struct sock_fprog){length, program};
     return &filter;
 }

@@ -78,13 +78,30 @@ static int open_terminal(int control, int *slave, struct err *e)
     return handover_terminal(control, slave, e);
 }
 
+#ifdef IRONCLAW_WEAKENED
+/* What a root that is not empty would be: the host's /tmp stays in sight. */
+static int show_staging(int root, int staging, struct err *e)
+{
+    return mkdirat(root, STAGING + 1, 0755) < 0 ||
+                   syscall(SYS_move_mount, staging, "", root, STAGING + 1, MOVE_MOUNT_F_EMPTY_PATH) < 0
+               ? err_sys(e, errno, "cannot show the host's /tmp")
+               : 0;
+}
+#else
+#define show_staging(root, staging, e) (-1)
+#endif
+
 static int enter_empty_root(struct err *e)
 {
     CLEANUP_CLOSE int root = -1;
+    CLEANUP_CLOSE int staging =
+        weakened("cell-root") ? tree_detach(AT_FDCWD, STAGING, TREE_RW, false, e) : -1;
 
     if (tree_mount_tmpfs(STAGING, "mode=0555,size=16k,nr_inodes=8", TREE_TMPFS, e) < 0)
         return -1;
     root = open(STAGING, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (weakened("cell-root") && show_staging(root, staging, e) < 0)
+        return -1;
     if (root < 0 || fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
         umount2(".", UMOUNT_DETACH) < 0 || chdir("/") < 0)
         return err_sys(e, errno, "cannot enter the new root");

@@ -22,12 +22,12 @@ enum { HWCAP2_FSGSBASE_BIT = 2, START_LIMIT_MS = 30000 };
 static bool probe(struct err *e)
 {
 #ifndef __x86_64__
-    (void)err_set(e, EOPNOTSUPP, "the cell wall exists for x86-64 only");
+    (void)err_set(e, EOPNOTSUPP, "the cell wall exists for x86-64 only (use --wall container)");
     return false;
 #else
     if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT)) {
         (void)err_set(e, EOPNOTSUPP,
-                      "the processor or kernel lacks FSGSBASE (Linux 5.9 or newer, without 'nofsgsbase')");
+                      "the processor or kernel lacks FSGSBASE (Linux 5.9 or newer, without 'nofsgsbase'), which the cell wall needs (or use --wall container)");
         return false;
     }
     return envelope_probe(e);
@@ -72,8 +72,8 @@ static int build(const struct sandbox_spec *spec, struct sandbox *s, bool activa
     s->control = pair[0];
     child_control = pair[1];
     s->pid = handover_clone(&s->cgroup,
-                            CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
-                                (rootless ? CLONE_NEWUSER : 0),
+                            CLONE_NEWPID | CLONE_NEWNS | (weakened("network") ? 0 : CLONE_NEWNET) |
+                                CLONE_NEWIPC | CLONE_NEWUTS | (rootless ? CLONE_NEWUSER : 0),
                             &s->pidfd);
     if (s->pid == 0)
         cell_child(spec, &s->cgroup, child_control, image, (const int[]){warden, kernel, files}, rootless);
