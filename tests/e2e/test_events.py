@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -583,7 +584,7 @@ def run_events(tmp_path, *words, status=0):
 
 
 def test_run_tells_what_its_command_was_refused_and_how_it_ended(tmp_path):
-    events = run_events(tmp_path, "--", "sh", "-c", "mount -t tmpfs x /tmp; mount -t tmpfs x /tmp; exit 3", status=3)
+    events = run_events(tmp_path, "--wall", "container", "--", "sh", "-c", "mount -t tmpfs x /tmp; mount -t tmpfs x /tmp; exit 3", status=3)
     assert [e["type"] for e in events if e["type"] != "syscall.denied"] == ["sandbox.launch", "sandbox.exit"]
     denied = [e for e in events if e["type"] == "syscall.denied"]
     assert sum(e["count"] for e in denied) == 2 and all(e["detail"]["name"] == "mount" for e in denied)
@@ -595,6 +596,24 @@ def test_run_tells_of_limits_and_kills(tmp_path):
     assert [e["type"] for e in events] == ["sandbox.launch", "sandbox.killed", "sandbox.exit"]
     events = run_events(tmp_path, "--timeout", "300ms", "--", "sleep", "60", status=137)
     assert events[-1]["detail"]["reason"] == "timeout"
+
+
+def test_run_tells_of_a_program_that_its_filter_killed(tmp_path):
+    """In a cell: a call of the host's, from the kernel's text, that is not on the list. In a container: one of another architecture."""
+    root = tmp_path / "root"
+    for d in ("tmp", "proc", "dev", "workspace", "run"):
+        (root / d).mkdir(parents=True)
+    out = os.environ.get("IRONCLAW_OUT", os.path.join(ROOT, "out"))
+    shutil.copy(os.path.join(out, "libexec/ironclaw/ironclaw-attacker"), root / "attacker")
+    source = tmp_path / "old.c"
+    source.write_text('int main(void) { __asm__ volatile("int $0x80" :: "a"(20)); return 0; }\n')
+    subprocess.run(["cc", "-static", "-o", root / "old", source], check=True, timeout=60)
+    for wall, words in (("cell", ["/attacker", "attack", "cell.forbidden"]), ("cell", ["/old"]), ("container", ["/old"])):
+        (tmp_path / "run.jsonl").unlink(missing_ok=True)
+        events = run_events(tmp_path, "--wall", wall, "--rootfs", str(root), "--", *words, status=128 + signal.SIGSYS)
+        assert [e["type"] for e in events] == ["sandbox.launch", "sandbox.killed", "sandbox.exit"], wall
+        assert events[1]["detail"] == {"signal": signal.SIGSYS, "reason": "signal"} and events[1]["wall"] == wall
+        assert events[2]["detail"] == {"code": 128 + signal.SIGSYS, "reason": "killed"}
 
 
 def test_run_without_the_option_installs_no_listener(tmp_path):
@@ -615,7 +634,7 @@ int main(void)
 }
 ''')
     subprocess.run(["cc", "-static", "-o", tmp_path / "listener", source], check=True, timeout=60)
-    command = [os.path.join(os.environ.get("IRONCLAW_OUT", os.path.join(ROOT, "out")), "ironclaw"), "run", "--state-dir", str(tmp_path / "state"),
+    command = [os.path.join(os.environ.get("IRONCLAW_OUT", os.path.join(ROOT, "out")), "ironclaw"), "run", "--wall", "container", "--state-dir", str(tmp_path / "state"),
                "--mount", "%s:/listener" % (tmp_path / "listener")]
     for options, wanted in (([], "1"), (["--events", str(tmp_path / "e")], "0")):
         done = subprocess.run([*command, *options, "--", "/listener"], capture_output=True, text=True, timeout=60)
