@@ -4,11 +4,11 @@
 set -uo pipefail
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 ironclaw=$root/out/ironclaw
-wall=container
+wall=cell
 case "${1:-}" in
 --wall) wall=${2:?"--wall needs a name"} ;;
 '') ;;
-*) printf 'usage: %s [--wall container|gvisor]\n' "$0" >&2; exit 2 ;;
+*) printf 'usage: %s [--wall cell|container|gvisor]\n' "$0" >&2; exit 2 ;;
 esac
 passed=0 failed=0 up=
 

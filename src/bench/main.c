@@ -126,14 +126,27 @@ static int open_to_all(const char *rootfs, const char *name, struct err *e)
     return 0;
 }
 
+/* Those that an image's root lies in. */
+static int make_directories(const char *work, struct err *e)
+{
+    static const char *const names[] = {"state", "state/images", "state/images/bench"};
+    char path[128];
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        (void)io_format(path, sizeof(path), "%s/%s", work, names[i]);
+        if (mkdir(path, 0755) < 0)
+            return err_sys(e, errno, "cannot create %s", path);
+    }
+    return 0;
+}
+
 /* A private copy of the base image with the inside program, and the place of the image "tools". */
 static int prepare(struct bench *b, struct err *e)
 {
-    char state[PATHS_MAX_LEN], from[PATHS_MAX_LEN], to[PATHS_MAX_LEN], parent[128];
+    char state[PATHS_MAX_LEN], from[PATHS_MAX_LEN], to[PATHS_MAX_LEN];
     char *build[] = {b->ironclaw, (char *)(uintptr_t) "image", (char *)(uintptr_t) "build",
                      (char *)(uintptr_t) "base", NULL};
     char *copy[] = {(char *)(uintptr_t) "cp", (char *)(uintptr_t) "-a", from, b->rootfs, NULL};
-    char *home[] = {(char *)(uintptr_t) "mkdir", (char *)(uintptr_t) "-p", parent, NULL};
     char *add[] = {(char *)(uintptr_t) "install",
                    (char *)(uintptr_t) "-m",
                    (char *)(uintptr_t) "0755",
@@ -153,8 +166,7 @@ static int prepare(struct bench *b, struct err *e)
         b->tools[0] = 0;
     if (chmod(b->work, 0755) < 0) /* sandboxes run under other uids */
         return err_sys(e, errno, "cannot open %s to all", b->work);
-    (void)io_format(parent, sizeof(parent), "%s/state/images/bench", b->work);
-    if (command(home, e) < 0 || command(copy, e) < 0 || command(add, e) < 0)
+    if (make_directories(b->work, e) < 0 || command(copy, e) < 0 || command(add, e) < 0)
         return -1;
     /* Some runtimes give a tmpfs the mode of the directory that it covers. */
     return open_to_all(b->rootfs, "tmp", e) < 0 ? -1 : open_to_all(b->rootfs, "workspace", e);

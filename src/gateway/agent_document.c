@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "walls/wall.h"
 
 enum {
     INSTRUCTIONS_MAX = 16 * 1024,
@@ -234,7 +235,7 @@ static const struct member {
     {"name", take_name, NULL},
     {"tenant", take_name, "\"default\""},
     {"image", take_name, "\"base\""},
-    {"wall", take_name, "\"container\""},
+    {"wall", take_name, "\"" WALL_DEFAULT "\""},
     {"command", take_command, "[\"/usr/bin/ironclaw-agent\"]"},
     {"instructions", take_instructions, "\"\""},
     {"tools", take_tools, "[]"},

@@ -5,7 +5,7 @@
  *    "name": "coder",                    // io_valid_name(); immutable
  *    "tenant": "default",
  *    "image": "base",
- *    "wall": "container",
+ *    "wall": "cell",
  *    "command": ["/usr/bin/ironclaw-agent"],   // default: the built-in agent
  *    "instructions": "You are ...",      // persona, at most 16 KiB
  *    "tools": ["shell","read_file"],     // of: shell read_file write_file list_files send_message ask_human

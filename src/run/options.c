@@ -16,7 +16,7 @@ static const char help[] =
     "usage: ironclaw run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
     "Runs one command in a sealed sandbox: no network, no capabilities, read-only root, nothing inherited.\n"
     "\n"
-    "  --wall W            how to isolate: container, cell or gvisor (default container)\n"
+    "  --wall W            how to isolate: container, cell or gvisor (default " WALL_DEFAULT ")\n"
     "  --image I           root file system by image name (default base)\n"
     "  --rootfs DIR        root file system from a directory instead\n"
     "  --workspace DIR     this directory is /workspace, writable (default: an empty one that ends with the "
@@ -269,7 +269,7 @@ int run_parse(int argc, char **argv, struct run_options *o, struct err *e)
     int id;
 
     *o = (struct run_options){
-        .wall = "container", .image = "base", .limits = {.memory_bytes = 512U << 20, .pids = 256}};
+        .wall = WALL_DEFAULT, .image = "base", .limits = {.memory_bytes = 512U << 20, .pids = 256}};
     opterr = 0;
     optind = 1;
     while ((id = getopt_long(argc, argv, "+th", long_options, NULL)) != -1) {

@@ -95,7 +95,8 @@ static ssize_t receive(int fd, int flags, char *text, size_t cap, int *fds, int 
     fdpass_expect(&msg, &room);
     do {
         n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
+        /* Reset: it ended without having read what we told it; what it said before is still there. */
+    } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n <= 0)
         return n;
     *nfds = fdpass_take(&msg, fds);

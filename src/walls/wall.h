@@ -22,6 +22,13 @@ enum {
     SANDBOX_MOUNTS_MAX = 32
 };
 
+/* Where no wall is named. There is no falling back to another: where it is not available, that is said. */
+#ifdef __x86_64__
+#define WALL_DEFAULT "cell"
+#else
+#define WALL_DEFAULT "container"
+#endif
+
 struct sandbox_mount {
     const char *source; /* host path: a directory or a regular file */
     const char *target; /* absolute path inside */

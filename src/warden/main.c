@@ -278,7 +278,12 @@ static int end_kernel(struct relay *r, struct children *c, uint32_t state, int s
     if (state == CELL_PANICKED) {
         (void)snprintf(text, sizeof(text), "kernel panic in the cell: ");
         cell_message(&r->memory, text + strlen(text), sizeof(text) - strlen(text));
-    } else if (state > CELL_NOEXEC) {
+    } else if (state == CELL_KILLED) {
+        (void)snprintf(text, sizeof(text), "the cell cannot go on: ");
+        cell_message(&r->memory, text + strlen(text), sizeof(text) - strlen(text));
+        report(CONTROL_ERROR, text);
+        return tell_status(128 + SIGKILL);
+    } else if (state > CELL_KILLED) {
         (void)snprintf(text, sizeof(text), "the cell's memory does not say what became of it");
     } else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
         return tell_status(128 + SIGKILL); /* from the host: what for is said there */

@@ -16,7 +16,7 @@ from sandbox import eventually  # noqa: E402
 SECONDS = float(os.environ.get("IRONCLAW_SOAK_SECONDS", "20"))
 WORKLOAD = "i=0; while [ $i -lt 30 ]; do (echo $i >/workspace/$i; sleep 0.01) & ls / >/dev/null; wait; i=$((i+1)); done"
 # What may be said of an end that came from outside: who was killed decides.
-SENTENCES = ("kernel panic in the cell: thread ", "the sandbox ended while it was being built", "Killed", "the cell's kernel was killed")
+SENTENCES = ("the cell cannot go on: thread ", "the sandbox ended while it was being built", "Killed", "the cell's kernel was killed")
 
 
 def descendants(pid):

@@ -125,7 +125,7 @@ def test_a_command_that_cannot_be_executed_says_so(fake):
     assert done.returncode == 127 and "cannot execute it" in done.stderr
 
 
-@pytest.mark.parametrize("state", [5, 77, 4294967295])
+@pytest.mark.parametrize("state", [6, 77, 4294967295])
 def test_a_state_that_is_none_ends_the_cell(fake, state):
     done = fake.run("--", "state", state)
     assert done.returncode == 125 and "ironclaw: " in done.stderr

@@ -24,7 +24,7 @@ rm -rf tree
 mkdir -p tree/{bin,dev,proc,sys,tmp,run,etc,root,var/lib,usr/bin,lib64}
 ln -s /bin tree/sbin
 programs=(bash cat chmod cp date dirname find grep head id kill ls mkdir mktemp mount mv ps pgrep readlink rm sed seq setfattr setpriv sleep sort stat tail
-    timeout touch tr umount uname wc xargs env true false nproc)
+    timeout touch tr umount uname wc xargs env true false nproc mkfs.erofs)
 copy_libs() {
     ldd "$1" 2>/dev/null | grep -oE '/[^ ]+' | while read -r lib; do
         [ -e "tree$lib" ] || { mkdir -p "tree$(dirname "$lib")"; cp -L "$lib" "tree$lib"; }

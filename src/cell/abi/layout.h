@@ -99,6 +99,7 @@ enum cell_state {
     CELL_PANICKED = 3, /* header.message says why */
     CELL_NOEXEC =
         4, /* the workload cannot be executed: header.message; header.status is 126 << 8 or 127 << 8 */
+    CELL_KILLED = 5, /* as PANICKED, but because the host killed a process of the cell in the kernel */
 };
 
 enum { CELL_BOOT_TERMINAL = 1, CELL_BOOT_PORTS = 2, CELL_BOOT_FILES = 4 };

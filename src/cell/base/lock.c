@@ -20,7 +20,7 @@ static void check_holder(u32 word)
         return;
     if (host_tgkill(holder->process->host_pid, (int)(word & ~LOCK_WAITERS), 0) == -ESRCH &&
         (atomic_load(&SHARED->lock) & ~LOCK_WAITERS) == (word & ~LOCK_WAITERS))
-        panic("thread %d was killed by the host while it held the kernel lock", holder->tid);
+        panic_killed("thread %d was killed by the host while it held the kernel lock", holder->tid);
 }
 
 static void lock_slowly(u32 mine)

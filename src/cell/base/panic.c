@@ -13,19 +13,34 @@ void __stack_chk_fail(void)
     panic("a function of the kernel overran its stack, called from %p", __builtin_return_address(0));
 }
 
-void panic(const char *fmt, ...)
+static void leave(u32 as, const char *fmt, va_list ap)
 {
     static const u64 one = 1;
-    u32 state = atomic_load(&HEADER->state);
+
+    if (atomic_load(&HEADER->state) < CELL_EXITED) { /* the first one has the word */
+        (void)text_vformat(HEADER->message, sizeof(HEADER->message), fmt, ap);
+        atomic_store(&HEADER->state, as);
+    }
+    (void)host_call3(__NR_write, CELL_FD_DOORBELL, (long)&one, sizeof(one));
+    host_exit_group(125);
+}
+
+void panic(const char *fmt, ...)
+{
     va_list ap;
 
     va_start(ap, fmt);
-    if (state < CELL_EXITED) { /* the first one has the word */
-        (void)text_vformat(HEADER->message, sizeof(HEADER->message), fmt, ap);
-        atomic_store(&HEADER->state, CELL_PANICKED);
-    }
+    leave(CELL_PANICKED, fmt, ap);
     va_end(ap);
-    (void)host_call3(__NR_write, CELL_FD_DOORBELL, (long)&one, sizeof(one));
-    host_exit_group(125);
+    __builtin_unreachable();
+}
+
+void panic_killed(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    leave(CELL_KILLED, fmt, ap);
+    va_end(ap);
     __builtin_unreachable();
 }

@@ -6,6 +6,9 @@
 #include "cell/base/types.h"
 
 void panic(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+/* The host killed one of us where that leaves the rest nothing to go on with: out of memory, mostly. To the
+ * caller it is as if the cell had been killed. */
+void panic_killed(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 #define ASSERT(x)                                                                                            \
     do {                                                                                                     \

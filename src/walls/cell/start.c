@@ -90,8 +90,9 @@ static int build(const struct sandbox_spec *spec, struct sandbox *s, bool activa
     cgroup_close(&s->cgroup);
     (void)close(TAKE_FD(child_control));
     rc = activate ? cell_command_open(&command, spec, e) : 0;
-    if (rc == 0 && activate)
-        rc = cell_activate(s->control, &command, e);
+    /* A child that ended already has said why: that is the error to tell. */
+    if (rc == 0 && activate && cell_activate(s->control, &command, e) < 0 && e->code != EPIPE)
+        rc = -1;
     cell_command_close(&command);
     if (rc < 0 || handover_await(s, START_LIMIT_MS, e) < 0) {
         handover_destroy(s, NULL);
