@@ -33,6 +33,27 @@ static int open_beneath(int root, const char *path, int flags)
     return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
 }
 
+/*
+ * Not by path: between a look at it and its use somebody else who may write to the directory could put a link
+ * in its way. `handle`: what the path led to. -1 with errno.
+ */
+static int change_mode(int root, const char *path, int handle, mode_t mode)
+{
+    CLEANUP_CLOSE int fd = -1;
+
+    if (syscall(SYS_fchmodat2, handle, "", mode, AT_EMPTY_PATH) == 0)
+        return 0;
+    if (errno != ENOSYS)
+        return -1;
+    fd = open_beneath(root, path, O_RDONLY);
+    if (fd < 0 && errno == EACCES)
+        fd = open_beneath(root, path, O_WRONLY);
+    if (fd >= 0)
+        return fchmod(fd, mode);
+    /* An old kernel, and a file that even its owner may not open: what remains is that our root is empty. */
+    return errno == EACCES ? fchmodat(root, path, mode, 0) : -1;
+}
+
 /* The directory with this number. -1 with errno. */
 static int open_directory(const struct server *s, unsigned root, uint64_t ino)
 {
@@ -74,10 +95,8 @@ static int open_file(struct server *s, unsigned root, uint64_t ino)
             /* The cell has it open since before its mode changed. It is the owner's: for a moment readable.
              */
             CLEANUP_CLOSE int handle = open_beneath(s->roots[root].fd, path, O_PATH);
-            char self[64];
             if (handle >= 0 && fstat(handle, &st) == 0 && S_ISREG(st.st_mode) &&
-                snprintf(self, sizeof(self), "%s", path) > 0 &&
-                fchmodat(s->roots[root].fd, path, 0600, 0) == 0) {
+                change_mode(s->roots[root].fd, path, handle, 0600) == 0) {
                 fd = open_beneath(s->roots[root].fd, path, O_RDWR);
                 if (fd >= 0)
                     (void)fchmod(fd, st.st_mode & PERMISSIONS);
@@ -240,8 +259,7 @@ static int set_mode(struct server *s, const struct files_record *r)
         return errno;
     if (S_ISLNK(st.st_mode))
         return 0;
-    /* Nobody else changes the tree below a running cell's root but its owner, who may. */
-    return fchmodat(s->roots[r->root].fd, path, r->mode & PERMISSIONS, 0) < 0 ? errno : 0;
+    return change_mode(s->roots[r->root].fd, path, fd, r->mode & PERMISSIONS) < 0 ? errno : 0;
 }
 
 static int set_time(struct server *s, const struct files_record *r)

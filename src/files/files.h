@@ -11,12 +11,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 
 #include "base/err.h"
 #include "cell/abi/files.h"
 #include "files/table.h"
 
 enum { FILES_FIRST_ROOT = 10 };
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452 /* since Linux 6.6 */
+#endif
 
 struct root {
     int fd;

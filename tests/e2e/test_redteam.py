@@ -3,6 +3,7 @@
 The run of all attacks is the promise itself. Everything else here is about the instrument: that it cannot be fooled into a pass,
 that it names what is wrong with a command line or a report, and that it leaves nothing behind.
 """
+import ctypes
 import glob
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import jsonschema
@@ -155,6 +157,39 @@ def test_every_protection_that_is_taken_away_is_noticed(weakened, tmp_path):
     for c in rows["controls"]:
         noticed = [t for t in c["tried"] if t["verdict"] == "FAIL"]
         assert noticed and c["held_without_the_others"], c
+
+
+def test_a_link_put_in_the_way_of_the_file_server_leads_nowhere(weakened):
+    """Two may write to a mount: one changes modes in a cell, the other swaps the directory and a link. Without the empty root around the server,
+    which would hide it, the kernel's resolution beneath the mount has to do."""
+    base = pathlib.Path(tempfile.mkdtemp(prefix="ironclaw-test-", dir="/tmp"))  # what the weakened root shows
+    shared, outside = base / "shared", base / "outside"
+    options = {"env": {"PATH": os.environ["PATH"], "HOME": str(base), "IRONCLAW_WEAKEN": "cell-root"}}
+    swap = ctypes.CDLL(None).renameat2
+    try:
+        base.chmod(0o755)
+        for d in (shared / "d", outside):
+            d.mkdir(parents=True)
+            (d / "f").touch()
+            (d / "f").chmod(0o600)
+        (shared / "way").symlink_to(outside)
+        shutil.copytree(weakened.parent, base / "out")
+        if os.geteuid() == 0:  # rootless: else what is outside belongs to somebody else than the sandbox
+            options.update(user=65534, group=65534, extra_groups=[])
+            for path in [base, *base.rglob("*")]:
+                os.chown(path, 65534, 65534, follow_symlinks=False)
+        with subprocess.Popen([str(base / "out/ironclaw"), "run", "--wall", "cell", "--state-dir", str(base / "state"), "--mount", "%s:/shared:rw" % shared,
+                               "--", "sh", "-c", "while :; do chmod 666 /shared/d/f; chmod 644 /shared/d/f; done"],
+                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as run:
+            until("the cell changes modes", lambda: (shared / "d/f").stat().st_mode & 0o777 != 0o600, 30)
+            deadline = time.monotonic() + 3
+            while time.monotonic() < deadline:
+                swap(-100, os.fsencode(shared / "d"), -100, os.fsencode(shared / "way"), 2)  # AT_FDCWD, RENAME_EXCHANGE
+            alive_still = run.poll() is None
+            run.kill()
+        assert alive_still and (outside / "f").stat().st_mode & 0o777 == 0o600
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def test_the_controls_are_documented_row_by_row(weakened):
