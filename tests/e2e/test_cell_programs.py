@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import cell_calls  # noqa: E402
+from plane import Plane  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "cell"
@@ -75,15 +76,22 @@ def test_the_documented_calls_are_those_of_the_tables():
 
 
 @pytest.fixture(scope="module")
-def tools(boxes):
+def tools_state(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tools")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tools(boxes, tools_state):
     """bash, coreutils, python3, git, gcc and make of this machine as an image."""
     box = boxes("cell", "root" if os.geteuid() == 0 else "rootless")
     done = subprocess.run([ROOT / "run", "image", "tools"], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "IRONCLAW_STATE_DIR": str(box.base / "tools-state")})
+                          env={**os.environ, "IRONCLAW_STATE_DIR": str(tools_state)})
     assert done.returncode == 0, done.stdout + done.stderr
 
     def run(script, *options, shell="bash"):
-        words = ["--state-dir", box.base / "tools-state", "--image", "tools", "--memory", "1G", "--env", "HOME=/tmp", *options]
+        words = ["--state-dir", tools_state, "--image", "tools", "--memory", "1G", "--env", "HOME=/tmp", *options]
         done = box.run(*words, "--", *([shell, "-c", script] if shell != "python3" else ["python3", "-c", script]), timeout=120)
         assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         return done.stdout
@@ -133,6 +141,21 @@ def test_a_compiler_and_make(tools):
         for x in a b; do echo "#include <stdio.h>
 int main(void){puts(\"$x\");}" >$x.c; done; make -s -j2 && ./a && ./b""")
     assert out.split() == ["a", "b"]
+
+
+@pytest.mark.parametrize("where", ["--unix-socket /run/ironclaw/model.sock http://model", "http://127.0.0.1:8471", "http://localhost:8471"])
+def test_curl_reaches_the_model_and_nothing_else(tools, tools_state, where):
+    request = '{"model":"mock","max_tokens":50,"messages":[{"role":"user","content":"say hello to curl"}]}'
+    with Plane() as plane:
+        images = os.path.join(plane.state, "images")
+        os.makedirs(images, exist_ok=True)
+        subprocess.run(["cp", "-al", tools_state / "images" / "tools", images], check=True)
+        plane.agent("coder", wall="cell", image="tools", tools=["shell"], limits={"memory": "1G"})
+        session = plane.session("coder")
+        answer = plane.ask(session, "run: curl -sS -m 20 -H 'content-type: application/json' -d '%s' %s/v1/messages; curl -sS -m 5 http://192.0.2.1/ 2>&1"
+                           % (request, where))
+        assert '"role":"assistant"' in answer.replace(" ", "") and "hello" in answer, answer
+        assert "Failed to connect" in answer or "Couldn't connect" in answer, answer
 
 
 def test_modules_that_python_tests_itself_with(tools):

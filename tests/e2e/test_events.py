@@ -19,7 +19,8 @@ sys.path.insert(0, os.path.join(HERE, "../lib"))
 from plane import Plane, UnixConnection, until  # noqa: E402
 
 SPEC = json.load(open(os.path.join(ROOT, "api/openapi.json")))
-AGENT_TOOLS = {"tools": ["shell"], "limits": {"memory": 48 << 20, "cpus": 1.0, "pids": 24}}
+# The wall whose filter reports what it refuses.
+AGENT_TOOLS = {"wall": "container", "tools": ["shell"], "limits": {"memory": 48 << 20, "cpus": 1.0, "pids": 24}}
 
 
 def check(event):

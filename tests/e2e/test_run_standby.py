@@ -87,13 +87,20 @@ def is_idle(keeper):
     return any("/standby-" in line and line.split()[3] == "00010000" and line.split()[6] in inodes for line in read(pathlib.Path("/proc/net/unix")).splitlines()[1:])
 
 
+def is_from(box, pid):
+    try:
+        return os.readlink("/proc/%d/exe" % pid) == str(box.binary)
+    except OSError:
+        return False
+
+
 def leased(box):
     """Parents of cells that do not wait for anybody: keepers whose cell was taken, and runs that built their own."""
     found = []
     for warden in wardens():
         try:
             keeper = parent(warden)
-            if os.readlink("/proc/%d/exe" % keeper) == str(box.binary) and not is_idle(keeper):
+            if is_from(box, keeper) and not is_idle(keeper):
                 found.append(keeper)
         except (OSError, IndexError):
             pass
@@ -194,7 +201,7 @@ def test_a_run_outlives_the_server(cell):
     server.process.wait(timeout=20)
     assert run.communicate(timeout=20)[0] == "to the end\n"
     assert run.returncode == 0
-    eventually(lambda: not [k for k in map(parent, wardens()) if os.readlink("/proc/%d/exe" % k) == str(cell.binary)])
+    eventually(lambda: not [w for w in wardens() if is_from(cell, parent(w))])
     with Standby(cell, 1):  # what the killed one left is in nobody's way
         assert cell.run("--", "echo", "next").stdout == "next\n"
 
@@ -258,7 +265,7 @@ def test_another_users_client_is_refused_and_another_users_server_is_not_asked(b
 
 def test_a_replaced_image_is_noticed(boxes):
     cell = boxes("cell", "root")
-    tree = cell.directory("tree")
+    tree = cell.directory("standby-tree")
     subprocess.run(["cp", "-a", str(cell.base / "state/images/base/rootfs") + "/.", tree], check=True)
     with Standby(cell, 1, "--rootfs", tree):
         assert cell.run("--rootfs", tree, "--", "echo", "one").stdout == "one\n"

@@ -69,8 +69,8 @@ def test_an_agent_does_not_exist_until_somebody_approves_it(plane):
 
 def test_the_agent_works_in_its_workspace_and_answers(plane, coder):
     assert plane.ask(coder, "hello").endswith("You said: hello")
-    answer = plane.ask(coder, "run: echo sealed > /workspace/plan; cat /workspace/plan; id -u; readlink /proc/self/ns/uts")
-    assert "sealed\n1000\nuts:[" in answer and os.readlink("/proc/self/ns/uts") not in answer
+    answer = plane.ask(coder, "run: echo sealed > /workspace/plan; cat /workspace/plan; id -u; hostname")
+    assert "sealed\n1000\nsandbox" in answer and os.uname().nodename not in answer
     assert "sealed" in plane.ask(coder, "read: /workspace/plan")
 
 
@@ -136,7 +136,8 @@ def test_an_agent_has_no_way_to_decide(plane, coder):
     assert "not_allowed" in plane.ask(coder, "run: printf '\\000\\000\\000\\%03o%s' | nc -w 2 127.0.0.1 8470" % (len(frame), frame))
     seen = plane.ask(coder, "run: ls -A /run/ironclaw; find / -xdev -name api.sock; netstat -ltn")
     assert "queue.sock" in seen and "model.sock" in seen and "api.sock" not in seen
-    assert set(re.findall(r"127\.0\.0\.1:(\d+)", seen)) == {"8470", "8471"} and "0.0.0.0:" not in seen.replace("0.0.0.0:*", "")
+    # A cell's ports are no sockets of its own that could be listed.
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)", seen)) <= {"8470", "8471"} and "0.0.0.0:" not in seen.replace("0.0.0.0:*", "")
     assert "404" in plane.ask(coder, "run: wget -S -O- http://127.0.0.1:8471/v1/changes/%s/approve --post-data= 2>&1" % change["id"])
     assert plane.json("GET", "/v1/changes/" + change["id"])["state"] == "pending"
     plane.json("POST", "/v1/changes/%s/reject" % change["id"], {})

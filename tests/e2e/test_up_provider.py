@@ -158,8 +158,16 @@ def test_the_key_is_nowhere_but_in_the_process_that_uses_it(plane, session):
     assert memory_has(daemons["upstream"], needle), "the search works: this one has it"
     for name in ("api", "modelproxy", "launcher"):
         assert not memory_has(daemons[name], needle), name
-    for pid in [plane.up.pid] + plane.sandboxes():
-        assert not memory_has(pid, needle), pid
+    assert not memory_has(plane.up.pid, needle)
+    sandboxes = plane.sandboxes()
+    looked_at = 0
+    for pid in sandboxes:
+        try:
+            assert not memory_has(pid, needle), pid
+            looked_at += 1
+        except FileNotFoundError:  # a command of the agent's that has just ended
+            pass
+    assert looked_at >= 2
     placeholder = plane.ask(session, "hello")
     assert KEY not in placeholder
     for name, pid in daemons.items():

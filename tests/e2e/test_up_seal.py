@@ -12,8 +12,9 @@ from plane import DAEMONS, Plane, status_of, until  # noqa: E402
 @pytest.fixture(scope="module")
 def plane():
     with Plane(config={"providers": {"anthropic": {"kind": "anthropic", "url": "https://127.0.0.1:1"}}}) as p:
-        p.agent("coder", tools=["shell"])
-        p.agent("real", tools=[], provider="anthropic")
+        # The cell's processes are looked at by test_wall_conformance.py and the red team.
+        p.agent("coder", tools=["shell"], wall="container")
+        p.agent("real", tools=[], provider="anthropic", wall="container")
         p.one, p.two = p.session("coder"), p.session("coder")
         p.running(p.one), p.running(p.two)
         with open(os.path.join(p.home, "key"), "w") as f:

@@ -15,6 +15,12 @@ size_t copy_user_partial(void *dst, const void *src, size_t n);
 int clear_user(USER void *dst, size_t n);
 /* Length without the final 0; -EFAULT; -ENAMETOOLONG if there is no 0 in the first cap bytes. */
 long strncpy_from_user(char *dst, USER const char *src, size_t cap);
+/*
+ * Sees to it that the first `n` bytes at `dst` have pages, as far as they may be written. Called without the
+ * kernel lock before a call that fills memory under it: should the host run out of memory for the program, it
+ * kills whoever asks for more, and a thread that dies with the lock takes the whole cell along.
+ */
+void prepare_to_fill(USER void *dst, size_t n);
 int get_user_u32(u32 *value, USER const void *src);
 int get_user_u64(u64 *value, USER const void *src);
 int put_user_u32(USER void *dst, u32 value);

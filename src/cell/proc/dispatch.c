@@ -14,6 +14,7 @@
 #include "cell/fs/path.h"
 #include "cell/ipc/calls.h"
 #include "cell/mem/mm.h"
+#include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
 #include "cell/proc/dispatch.h"
 #include "cell/proc/exit.h"
@@ -29,6 +30,9 @@ static struct {
     u32 flags;
 } calls[SYSCALLS]; /* filled at boot */
 
+/* Those that fill memory of the program: their second argument, as much as the third says. */
+static const u16 filling[] = {__NR_read, __NR_pread64, __NR_recvfrom, __NR_getdents64};
+
 void dispatch_init(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(tables); i++)
@@ -38,6 +42,8 @@ void dispatch_init(void)
             calls[s->nr].fn = s->fn;
             calls[s->nr].flags = s->flags;
         }
+    for (size_t i = 0; i < ARRAY_LEN(filling); i++)
+        calls[filling[i]].flags |= SYS_FILLS;
 }
 
 static bool is_restart(long rc)
@@ -63,6 +69,8 @@ void cell_syscall(struct thread *t)
     } else if (calls[nr].flags & SYS_UNLOCKED) {
         rc = calls[nr].fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
     } else {
+        if (calls[nr].flags & SYS_FILLS)
+            prepare_to_fill((void *)r->rsi, r->rdx);
         kernel_lock();
         rc = calls[nr].fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
         kernel_unlock();

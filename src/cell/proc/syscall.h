@@ -10,7 +10,7 @@
 
 typedef long (*syscall_fn)(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 
-enum { SYS_LOCKED = 0, SYS_UNLOCKED = 1 };
+enum { SYS_LOCKED = 0, SYS_UNLOCKED = 1, SYS_FILLS = 2 /* set by dispatch.c */ };
 enum { SYSCALLS = 512 };
 
 struct syscall {

@@ -28,6 +28,7 @@ size_t uaccess_load32(u32 *value, const void *src);
 size_t uaccess_store32(void *dst, u32 value);
 size_t uaccess_load64(u64 *value, const void *src);
 size_t uaccess_store64(void *dst, u64 value);
+size_t uaccess_touch(void *p);
 size_t uaccess_cmpxchg32(void *p, u32 expected, u32 desired, u32 *seen);
 long uaccess_string(char *dst, const char *src, size_t n);
 size_t uaccess_xsave(void *area, u64 mask);

@@ -276,6 +276,12 @@ uaccess_cmpxchg32:      /* size_t uaccess_cmpxchg32(p, expected, desired, u32 *s
     mov %eax, (%r8)
     xor %eax, %eax
     ret
+    .globl uaccess_touch
+uaccess_touch:          /* size_t uaccess_touch(p): 0 or not; may be written, and its page is there */
+    mov $1, %ecx
+    lock orb $0, (%rdi)
+    xor %eax, %eax
+    ret
     .globl uaccess_string
 uaccess_string:         /* long uaccess_string(dst, src, n): length without 0, n if there is none */
     mov %rdx, %r8
