@@ -26,7 +26,7 @@ def results(wall, module, tests):
     try:
         cases = xml.fromstring(done.stdout).iter("testcase")
     except xml.ParseError:
-        return {"(the module)": "no results: exit status %d %s" % (done.returncode, done.stderr.strip()[-200:])}
+        raise SystemExit("test_%s, %s: no results: exit status %d %s" % (module, wall, done.returncode, done.stderr.strip()[-300:]))
     found = {}
     for case in cases:
         word = "ok"
@@ -35,7 +35,7 @@ def results(wall, module, tests):
                 word = "failed: " + ((child.text or "").strip().splitlines() or [""])[-1][:150]
             elif child.tag == "skipped":
                 word = "skipped: " + (child.text or "").strip()[:150]
-        found[case.get("name")] = word
+        found[case.get("name") or "(a module's own step)"] = word
     return found
 
 
