@@ -248,6 +248,19 @@ static void test_affinity(void)
     (void)wait(NULL);
 }
 
+/* Last: it stays. */
+static void test_process_limit(void)
+{
+    struct rlimit none = {0, 0};
+    pid_t child;
+
+    show("no more processes", setrlimit(RLIMIT_NPROC, &none));
+    child = fork();
+    if (child == 0)
+        _exit(0);
+    show("fork", child > 0 ? 1 : child);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -261,6 +274,7 @@ int main(int argc, char **argv)
     test_limits();
     test_usage();
     test_affinity();
+    test_process_limit();
     show("new user namespace", unshare(CLONE_NEWUSER));
     return 0;
 }

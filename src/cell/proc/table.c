@@ -120,6 +120,9 @@ struct thread *thread_create(struct process *p, long *error)
     *error = -EAGAIN;
     if (s->nthreads >= s->max_threads)
         return NULL;
+    /* Everybody in a cell is one user; pid 1 is nobody's. */
+    if (p->pid > 1 && s->nthreads > p->rlimits[RLIMIT_NPROC].rlim_cur)
+        return NULL;
     stacks_collect();
     slot = take_slot();
     if (slot < 0)
