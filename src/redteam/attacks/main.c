@@ -19,20 +19,13 @@
 /* Room for the end line that main.c adds itself. */
 enum { RECORD_MAX = ATTEMPT_TEXT_MAX - 256 };
 
-static const struct inside_attack *const families[] = {inside_network,
-                                                       inside_engines,
-                                                       inside_siblings,
-                                                       inside_hostfs,
-                                                       inside_privilege,
-                                                       inside_kernel,
-                                                       inside_resources,
-                                                       inside_ports,
-                                                       inside_selfmod,
-                                                       inside_keys,
-                                                       inside_queues,
-                                                       inside_supply,
-                                                       inside_cell,
-                                                       NULL};
+static const struct inside_attack *const families[] = {inside_network,   inside_engines,
+                                                       inside_siblings,  inside_hostfs,
+                                                       inside_privilege, inside_kernel,
+                                                       inside_resources, inside_ports,
+                                                       inside_selfmod,   inside_keys,
+                                                       inside_queues,    inside_supply,
+                                                       inside_cell,      NULL};
 
 uint64_t now_ms(void)
 {
