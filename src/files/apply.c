@@ -73,43 +73,60 @@ static void forget(struct server *s)
     s->cached = -1;
 }
 
+/* The mode of a file may keep its owner out, who can change it: for a moment it does not. */
+static int open_unlocked(int root, const char *path, int flags)
+{
+    CLEANUP_CLOSE int handle = open_beneath(root, path, O_PATH);
+    struct stat st;
+    int fd = -1;
+
+    if (handle < 0 || fstat(handle, &st) < 0 || !S_ISREG(st.st_mode) ||
+        change_mode(root, path, handle, 0600) < 0) {
+        errno = EACCES;
+        return -1;
+    }
+    fd = open_beneath(root, path, flags);
+    if (fd >= 0)
+        (void)fchmod(fd, st.st_mode & PERMISSIONS);
+    return fd;
+}
+
+int files_open(const struct server *s, unsigned root, uint64_t ino, int flags)
+{
+    const struct root *place = &s->roots[root];
+    CLEANUP_CLOSE int fd = -1;
+    char path[TABLE_PATH];
+    struct stat st;
+
+    if (place->is_file && ino == FILES_ROOT_INO) {
+        fd = dup(place->fd);
+    } else if (!table_path(s->table, root, ino, path, sizeof(path))) {
+        errno = ENOENT;
+    } else {
+        fd = open_beneath(place->fd, path, flags);
+        if (fd < 0 && errno == EACCES && place->writable)
+            fd = open_unlocked(place->fd, path, flags);
+    }
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -1;
+    if (!S_ISREG(st.st_mode)) {
+        errno = ESTALE;
+        return -1;
+    }
+    return TAKE_FD(fd);
+}
+
 /* A regular file, open for writing; borrowed. */
 static int open_file(struct server *s, unsigned root, uint64_t ino)
 {
-    char path[TABLE_PATH];
-    struct stat st;
     int fd;
 
     if (s->cached >= 0 && s->cached_root == root && s->cached_ino == ino)
         return s->cached;
     forget(s);
-    if (s->roots[root].is_file && ino == FILES_ROOT_INO) {
-        fd = dup(s->roots[root].fd);
-    } else {
-        if (!table_path(s->table, root, ino, path, sizeof(path))) {
-            errno = ENOENT;
-            return -1;
-        }
-        fd = open_beneath(s->roots[root].fd, path, O_RDWR);
-        if (fd < 0 && errno == EACCES) {
-            /* The cell has it open since before its mode changed. It is the owner's: for a moment readable.
-             */
-            CLEANUP_CLOSE int handle = open_beneath(s->roots[root].fd, path, O_PATH);
-            if (handle >= 0 && fstat(handle, &st) == 0 && S_ISREG(st.st_mode) &&
-                change_mode(s->roots[root].fd, path, handle, 0600) == 0) {
-                fd = open_beneath(s->roots[root].fd, path, O_RDWR);
-                if (fd >= 0)
-                    (void)fchmod(fd, st.st_mode & PERMISSIONS);
-            }
-        }
-    }
+    fd = files_open(s, root, ino, O_RDWR);
     if (fd < 0)
         return -1;
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        (void)close(fd);
-        errno = EINVAL;
-        return -1;
-    }
     s->cached = fd;
     s->cached_root = root;
     s->cached_ino = ino;
@@ -313,8 +330,8 @@ bool files_valid(const struct files_record *r)
     bool named =
         r->op == FILES_CREATE || r->op == FILES_LINK || r->op == FILES_REMOVE || r->op == FILES_RENAME;
 
-    return r->magic == FILES_MAGIC && r->op >= FILES_CREATE && r->op <= FILES_SYNC && r->root < FILES_ROOTS &&
-           r->name_length <= FILES_NAME_MAX && r->data_length <= FILES_DATA_MAX &&
+    return r->magic == FILES_MAGIC && r->op >= FILES_CREATE && r->op <= FILES_FETCH &&
+           r->root < FILES_ROOTS && r->name_length <= FILES_NAME_MAX && r->data_length <= FILES_DATA_MAX &&
            (named || r->name_length == 0) && r->mtime_nsec < 1000000000 &&
            r->size <= INT64_MAX - FILES_DATA_MAX;
 }

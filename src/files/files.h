@@ -42,10 +42,20 @@ struct server {
 
 /* Tells the cell what is there. -1: the stream broke, or the roots cannot be read (e). */
 int files_load(struct server *s, struct err *e);
+/* Answers FILES_FETCH. -1: the stream broke. */
+int files_fetch(struct server *s, const struct files_record *r);
+/* A regular file of a root, by its number; never blocks. A file that the sandbox owns but may not open is
+ * opened all the same where changes are allowed: the cell has looked at its mode. -1 with errno, ESTALE if it
+ * is something else by now. */
+int files_open(const struct server *s, unsigned root, uint64_t ino, int flags);
 /* Makes one change. `name` and `data` are bounded by the header, which has been checked. An errno, 0. */
 int files_apply(struct server *s, const struct files_record *r, const char *name, const char *data);
 /* Is the header within bounds, and from a cell? */
 bool files_valid(const struct files_record *r);
 int files_send(const struct files_record *r, const void *name, const void *data);
+/* Two records at once, the first with data: whoever waits for the second is woken once. */
+int files_send_two(const struct files_record *r, const void *data, const struct files_record *second);
+/* False once nobody reads answers any more, though there may be records left to read. */
+bool files_heard(void);
 /* Landlock to the roots, a short list of system calls. */
 int files_seal(struct server *s, struct err *e);

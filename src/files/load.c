@@ -1,5 +1,6 @@
 /*
- * What is there when the cell starts: a walk over each root, breadth first, with a bound on depth and number.
+ * What the cell gets to know of the host's files: at the start their names, by a walk over each root with a
+ * bound on depth and number; later the contents of those that it asks for.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -11,26 +12,6 @@
 
 #include "base/cleanup.h"
 #include "files/files.h"
-
-static int send_contents(unsigned root, uint64_t ino, int fd, struct err *e)
-{
-    static char data[FILES_DATA_MAX];
-    uint64_t offset = 0;
-    ssize_t n;
-
-    while ((n = pread(fd, data, sizeof(data), (off_t)offset)) > 0) {
-        struct files_record r = {.magic = FILES_MAGIC,
-                                 .op = FILES_DATA,
-                                 .root = (uint16_t)root,
-                                 .ino = ino,
-                                 .size = offset,
-                                 .data_length = (uint32_t)n};
-        if (files_send(&r, NULL, data) < 0)
-            return err_set(e, EPIPE, "the cell stopped reading its files");
-        offset += (uint64_t)n;
-    }
-    return n < 0 ? err_sys(e, errno, "cannot read a file of the workspace") : 0;
-}
 
 static int send_node(struct server *s, unsigned root, int dir, uint64_t parent, const char *name, int depth,
                      struct err *e);
@@ -54,7 +35,7 @@ static int send_entries(struct server *s, unsigned root, int fd, uint64_t ino, i
     return rc;
 }
 
-/* One entry, and everything below it. What cannot be read shows empty. */
+/* One entry, and everything below it. A directory that cannot be read shows empty. */
 static int send_node(struct server *s, unsigned root, int dir, uint64_t parent, const char *name, int depth,
                      struct err *e)
 {
@@ -87,14 +68,10 @@ static int send_node(struct server *s, unsigned root, int dir, uint64_t parent, 
         return err_set(e, ENOSPC, "the workspace has more than %d files", TABLE_NODES);
     if (files_send(&r, name, target) < 0)
         return err_set(e, EPIPE, "the cell stopped reading its files");
-    if (S_ISLNK(st.st_mode))
+    if (!S_ISDIR(st.st_mode))
         return 0;
-    fd = openat(dir, name,
-                (S_ISDIR(st.st_mode) ? O_DIRECTORY : 0) | O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return 0;
-    return S_ISDIR(st.st_mode) ? send_entries(s, root, fd, r.ino, depth, e)
-                               : send_contents(root, r.ino, fd, e);
+    fd = openat(dir, name, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? 0 : send_entries(s, root, fd, r.ino, depth, e);
 }
 
 int files_load(struct server *s, struct err *e)
@@ -115,13 +92,76 @@ int files_load(struct server *s, struct err *e)
             return err_sys(e, errno, "cannot examine %s", root->target);
         root->is_file = S_ISREG(st.st_mode);
         r.mode = st.st_mode;
+        r.parent = root->is_file ? (uint64_t)st.st_size : 0;
         r.mtime_sec = st.st_mtim.tv_sec;
         r.mtime_nsec = (uint32_t)st.st_mtim.tv_nsec;
         if (files_send(&r, NULL, root->target) < 0)
             return err_set(e, EPIPE, "the cell stopped reading its files");
-        if (root->is_file ? send_contents(i, FILES_ROOT_INO, root->fd, e) < 0
-                          : send_entries(s, i, root->fd, FILES_ROOT_INO, 0, e) < 0)
+        if (!root->is_file && send_entries(s, i, root->fd, FILES_ROOT_INO, 0, e) < 0)
             return -1;
     }
     return files_send(&done, NULL, NULL) < 0 ? err_set(e, EPIPE, "the cell stopped reading its files") : 0;
+}
+
+/*
+ * The pieces of a file, up to the size that it had when it was opened: one that grows all the time ends as
+ * well. Holes are left out. `done` goes with the last piece.
+ */
+static int send_contents(const struct files_record *asked, int fd, struct files_record *done)
+{
+    static char data[FILES_DATA_MAX];
+    uint64_t offset = 0, end = done->size;
+
+    while (offset < end) {
+        off_t next = lseek(fd, (off_t)offset, SEEK_DATA);
+        struct files_record piece = {
+            .magic = FILES_MAGIC, .op = FILES_DATA, .root = asked->root, .ino = asked->ino};
+        ssize_t n;
+        if (next < 0 && errno == ENXIO)
+            break; /* a hole up to the end */
+        if (next > (off_t)offset)
+            offset = (uint64_t)next;
+        if (offset >= end)
+            break;
+        n = pread(fd, data, end - offset < sizeof(data) ? end - offset : sizeof(data), (off_t)offset);
+        if (n < 0)
+            done->mode = (uint32_t)errno;
+        if (n == 0)
+            done->size = offset; /* it became shorter */
+        if (n <= 0)
+            break;
+        if (!files_heard())
+            return 0;
+        piece.size = offset;
+        piece.data_length = (uint32_t)n;
+        offset += (uint64_t)n;
+        if (offset == end)
+            return files_send_two(&piece, data, done);
+        if (files_send(&piece, NULL, data) < 0)
+            return -1;
+    }
+    return files_send(done, NULL, NULL);
+}
+
+int files_fetch(struct server *s, const struct files_record *r)
+{
+    struct files_record done = {.magic = FILES_MAGIC, .op = FILES_FETCHED, .root = r->root, .ino = r->ino};
+    CLEANUP_CLOSE int fd = -1;
+    struct stat st;
+    uint64_t stored;
+
+    if (!files_heard())
+        return 0; /* the cell has ended; what it changed before still counts */
+    fd = files_open(s, r->root, r->ino, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        done.mode = (uint32_t)errno;
+        return files_send(&done, NULL, NULL);
+    }
+    stored = (uint64_t)st.st_blocks * 512 < (uint64_t)st.st_size ? (uint64_t)st.st_blocks * 512
+                                                                 : (uint64_t)st.st_size;
+    done.size = (uint64_t)st.st_size;
+    done.mtime_sec = st.st_mtim.tv_sec;
+    done.mtime_nsec = (uint32_t)st.st_mtim.tv_nsec;
+    done.mode = done.size > FILES_SIZE_MAX ? EFBIG : stored > r->size ? ENOSPC : 0;
+    return done.mode ? files_send(&done, NULL, NULL) : send_contents(r, fd, &done);
 }

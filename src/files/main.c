@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,11 +19,8 @@
 
 enum { STREAM = 0, CANNOT = 125 };
 
-int files_send(const struct files_record *r, const void *name, const void *data)
+static int send_all(struct iovec v[3])
 {
-    struct iovec v[3] = {{(void *)(uintptr_t)r, sizeof(*r)},
-                         {(void *)(uintptr_t)name, r->name_length},
-                         {(void *)(uintptr_t)data, r->data_length}};
     size_t i = 0;
 
     while (i < 3) {
@@ -39,6 +37,29 @@ int files_send(const struct files_record *r, const void *name, const void *data)
         }
     }
     return 0;
+}
+
+int files_send(const struct files_record *r, const void *name, const void *data)
+{
+    return send_all((struct iovec[3]){{(void *)(uintptr_t)r, sizeof(*r)},
+                                      {(void *)(uintptr_t)name, r->name_length},
+                                      {(void *)(uintptr_t)data, r->data_length}});
+}
+
+int files_send_two(const struct files_record *r, const void *data, const struct files_record *second)
+{
+    return send_all((struct iovec[3]){{(void *)(uintptr_t)r, sizeof(*r)},
+                                      {(void *)(uintptr_t)data, r->data_length},
+                                      {(void *)(uintptr_t)second, sizeof(*second)}});
+}
+
+/* The warden ends its direction when the cell has ended, and discards what we say from then on: a cell must
+ * not make its own end wait for files that it asked for before. */
+bool files_heard(void)
+{
+    struct pollfd p = {.fd = STREAM, .events = POLLRDHUP};
+
+    return ppoll(&p, 1, &(const struct timespec){0}, NULL) <= 0 || p.revents == 0;
 }
 
 /* All n bytes. False: the stream ended. */
@@ -71,6 +92,11 @@ static int serve(struct server *s)
             return 0;
         if (r.name_length && !table_valid_name(name, r.name_length))
             return CANNOT;
+        if (r.op == FILES_FETCH) {
+            if (files_fetch(s, &r) < 0)
+                return 0;
+            continue;
+        }
         error = files_apply(s, &r, name, data);
         if (error || r.op == FILES_SYNC) {
             struct files_record answer = {.magic = FILES_MAGIC,

@@ -6,13 +6,14 @@
 
 /* Files below the roots, the stream, memory for the table. */
 static const int allowed[] = {
-    SYS_read,          SYS_write,     SYS_writev,    SYS_pread64,    SYS_pwrite64,     SYS_close,
-    SYS_openat2,       SYS_openat,    SYS_fstat,     SYS_newfstatat, SYS_getdents64,   SYS_readlinkat,
-    SYS_mkdirat,       SYS_symlinkat, SYS_linkat,    SYS_unlinkat,   SYS_renameat2,    SYS_fchmod,
-    SYS_fchmodat,      SYS_fchmodat2, SYS_utimensat, SYS_ftruncate,  SYS_fsync,        SYS_fcntl,
-    SYS_dup,           SYS_lseek,     SYS_brk,       SYS_mmap,       SYS_munmap,       SYS_mremap,
-    SYS_madvise,       SYS_mprotect,  SYS_exit,      SYS_exit_group, SYS_rt_sigreturn, SYS_restart_syscall,
-    SYS_rt_sigprocmask};
+    SYS_read,         SYS_write,           SYS_ppoll,         SYS_writev,  SYS_pread64,
+    SYS_pwrite64,     SYS_close,           SYS_openat2,       SYS_openat,  SYS_fstat,
+    SYS_newfstatat,   SYS_getdents64,      SYS_readlinkat,    SYS_mkdirat, SYS_symlinkat,
+    SYS_linkat,       SYS_unlinkat,        SYS_renameat2,     SYS_fchmod,  SYS_fchmodat,
+    SYS_fchmodat2,    SYS_utimensat,       SYS_ftruncate,     SYS_fsync,   SYS_fcntl,
+    SYS_dup,          SYS_lseek,           SYS_brk,           SYS_mmap,    SYS_munmap,
+    SYS_mremap,       SYS_madvise,         SYS_mprotect,      SYS_exit,    SYS_exit_group,
+    SYS_rt_sigreturn, SYS_restart_syscall, SYS_rt_sigprocmask};
 
 int files_seal(struct server *s, struct err *e)
 {

@@ -274,7 +274,11 @@ FS_CALL(sys_truncate)
              : !S_ISREG(i->mode) ? -EINVAL
                                  : inode_permission(i, MAY_WRITE);
         if (rc == 0)
+            rc = host_files_use(i, a2 == 0);
+        if (rc == 0) {
             rc = set_size(i, t.dentry, a2);
+            host_files_unuse(i);
+        }
     }
     link_target_put(&t);
     return rc;

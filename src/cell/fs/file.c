@@ -77,6 +77,8 @@ void file_put(struct file *f)
         f->inode->mapped--;
     if (f->ops->release)
         f->ops->release(f);
+    if (f->counted)
+        host_files_unuse(f->inode);
     if (f->dentry)
         dentry_put(f->dentry);
     if (f->inode)
@@ -185,7 +187,11 @@ static int open_checked(struct dentry *d, unsigned flags, struct file **out)
         f->flags = flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW);
         f->ops = &path_file_ops;
     } else {
-        if (S_ISFIFO(i->mode)) {
+        rc = host_files_use(i, cut);
+        f->counted = rc == 0;
+        if (rc < 0) {
+            /* below */
+        } else if (S_ISFIFO(i->mode)) {
             rc = fifo_open(i, f);
         } else if (i->ops->open) {
             rc = i->ops->open(i, f);

@@ -61,6 +61,7 @@ struct file {
     u64 anon_ino;  /* st_ino shown then */
     struct list epolls; /* epoll items that watch this file (ipc/epoll.c) */
     bool mapped;        /* counted in inode->mapped */
+    bool counted;       /* in inode->opens */
 };
 
 /* A file without a path: pipe, socket, eventfd ... One reference, the caller's. NULL: out of memory. */

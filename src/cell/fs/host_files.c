@@ -5,20 +5,16 @@
 #include "cell/fs/host_files.h"
 
 #include <asm/errno.h>
-#include <linux/fcntl.h>
 #include <linux/stat.h>
 
-#include "cell/abi/files.h"
+#include "cell/base/lock.h"
 #include "cell/base/shared.h"
 #include "cell/base/text.h"
-#include "cell/fs/mount.h"
-#include "cell/fs/path.h"
-#include "cell/fs/tmpfs.h"
-#include "cell/ipc/stream.h"
+#include "cell/fs/host_link.h"
 #include "cell/mem/heap.h"
 #include "cell/proc/process.h"
 
-enum { QUEUE_MAX = 4 << 20, NOBODY = 65534 };
+enum { QUEUE_MAX = 4 << 20, RECORDS_AT_ONCE = 16 };
 
 struct told {
     struct list node;
@@ -26,17 +22,7 @@ struct told {
     u8 bytes[];
 };
 
-static struct host {
-    struct stream *stream;
-    struct list queue;
-    size_t queued;
-    struct waitq room; /* the queue became shorter, or an answer came */
-    u64 syncs, synced;
-    int failed;
-    u8 answer[sizeof(struct files_record)];
-    size_t answered; /* bytes of it that are there */
-    bool loaded;
-} * host; /* NULL: no directories of the host. Set once at boot, by the stream's owner */
+struct host_link *host;
 
 void host_files_init(void)
 {
@@ -46,6 +32,7 @@ void host_files_init(void)
     list_init(&host->queue);
     waitq_init(&host->room);
     host->stream = stream_fixed(CELL_STREAM_FILES);
+    host_fetch_init();
 }
 
 static bool is_hosted(const struct inode *i)
@@ -54,6 +41,11 @@ static bool is_hosted(const struct inode *i)
 }
 
 /* ---- telling */
+
+void host_leave_to_init(void)
+{
+    atomic_store(&STREAM(CELL_STREAM_FILES)->wake, CELL_WAKE_IRQ + 1);
+}
 
 static void send_queue(void)
 {
@@ -73,22 +65,20 @@ static void send_queue(void)
         moved = true;
     }
     if (!list_empty(&host->queue))
-        atomic_store(&STREAM(CELL_STREAM_FILES)->wake, CELL_WAKE_IRQ + 1); /* pid 1 goes on */
+        host_leave_to_init(); /* pid 1 goes on */
     if (moved)
         waitq_wake(&host->room);
 }
 
-static void tell(const struct inode *i, struct files_record *r, const void *name, const void *data)
+bool host_tell(const struct inode *i, struct files_record *r, const void *name, const void *data)
 {
     size_t n = sizeof(*r) + r->name_length + r->data_length;
     struct told *t = kmalloc(sizeof(*t) + n);
 
-    if (!t) {
-        host->failed = ENOMEM;
-        return;
-    }
+    if (!t)
+        return false;
     r->magic = FILES_MAGIC;
-    r->root = (u16)(i->super->host_root - 1);
+    r->root = i->super->host_index;
     t->length = n;
     memcpy(t->bytes, r, sizeof(*r));
     if (r->name_length)
@@ -98,6 +88,19 @@ static void tell(const struct inode *i, struct files_record *r, const void *name
     list_add_tail(&host->queue, &t->node);
     host->queued += n;
     send_queue();
+    return true;
+}
+
+static void tell(const struct inode *i, struct files_record *r, const void *name, const void *data)
+{
+    if (!host_tell(i, r, name, data))
+        host->failed = ENOMEM;
+}
+
+static void tell_contents(struct inode *i, struct files_record *r, const void *data)
+{
+    i->host |= HOST_CHANGED | HOST_UNTIMED;
+    tell(i, r, NULL, data);
 }
 
 static bool is_kept(const struct inode *i)
@@ -105,7 +108,7 @@ static bool is_kept(const struct inode *i)
     return S_ISREG(i->mode) || S_ISDIR(i->mode) || S_ISLNK(i->mode);
 }
 
-void told_create(const struct inode *dir, const char *name, size_t length, const struct inode *i)
+void told_create(const struct inode *dir, const char *name, size_t length, struct inode *i)
 {
     struct files_record r = {
         .op = FILES_CREATE, .ino = i->ino, .parent = dir->ino, .mode = i->mode, .name_length = (u32)length};
@@ -114,6 +117,7 @@ void told_create(const struct inode *dir, const char *name, size_t length, const
         return;
     if (S_ISLNK(i->mode))
         r.data_length = (u32)i->size;
+    i->host |= HOST_CHANGED | HOST_UNTIMED;
     tell(dir, &r, name, i->priv);
 }
 
@@ -147,7 +151,7 @@ void told_rename(const struct inode *dir, const char *name, size_t length, const
         tell(dir, &r, name, new_name);
 }
 
-void told_write(const struct inode *i, u64 offset, const void *data, size_t n)
+void told_write(struct inode *i, u64 offset, const void *data, size_t n)
 {
     if (!is_hosted(i))
         return;
@@ -155,17 +159,17 @@ void told_write(const struct inode *i, u64 offset, const void *data, size_t n)
         size_t part = MIN(n - done, (size_t)FILES_DATA_MAX / 2);
         struct files_record r = {
             .op = FILES_WRITE, .ino = i->ino, .size = offset + done, .data_length = (u32)part};
-        tell(i, &r, NULL, (const u8 *)data + done);
+        tell_contents(i, &r, (const u8 *)data + done);
         done += part;
     }
 }
 
-void told_truncate(const struct inode *i)
+void told_truncate(struct inode *i)
 {
     struct files_record r = {.op = FILES_TRUNCATE, .ino = i->ino, .size = i->size};
 
     if (is_hosted(i))
-        tell(i, &r, NULL, NULL);
+        tell_contents(i, &r, NULL);
 }
 
 void told_mode(const struct inode *i)
@@ -176,13 +180,15 @@ void told_mode(const struct inode *i)
         tell(i, &r, NULL, NULL);
 }
 
-void told_time(const struct inode *i)
+void told_time(struct inode *i)
 {
     struct files_record r = {
         .op = FILES_TIME, .ino = i->ino, .mtime_sec = i->mtime.sec, .mtime_nsec = i->mtime.nsec};
 
-    if (is_hosted(i))
-        tell(i, &r, NULL, NULL);
+    if (!is_hosted(i))
+        return;
+    i->host &= ~(u32)HOST_UNTIMED;
+    tell(i, &r, NULL, NULL);
 }
 
 int host_files_room(const struct inode *i)
@@ -218,241 +224,121 @@ int host_files_sync(const struct inode *i)
     return host->failed ? -host->failed : rc;
 }
 
-/* Answers are headers alone. */
+/* ---- answers */
+
+static bool is_valid(const struct files_record *r)
+{
+    return r->magic == FILES_MAGIC && r->name_length <= FILES_NAME_MAX && r->data_length <= FILES_DATA_MAX &&
+           r->size <= INT64_MAX - FILES_DATA_MAX && r->mtime_nsec < 1000000000;
+}
+
+/* Where the next bytes of the record go, and how many are missing there; none: it is complete. */
+static u8 *next_part(size_t *missing)
+{
+    size_t at = host->received;
+
+    if (at < sizeof(host->r)) {
+        *missing = sizeof(host->r) - at;
+        return (u8 *)&host->r + at;
+    }
+    at -= sizeof(host->r);
+    if (at < host->r.name_length) {
+        *missing = host->r.name_length - at;
+        return (u8 *)host->name + at;
+    }
+    at -= host->r.name_length;
+    *missing = host->r.data_length - at;
+    return host->data + at;
+}
+
+int host_receive(void)
+{
+    size_t missing;
+    u8 *to = next_part(&missing);
+
+    while (missing > 0) {
+        long n = stream_read(host->stream, to, missing);
+        if (n == -EAGAIN)
+            return 0;
+        if (n <= 0)
+            return -EIO;
+        host->received += (size_t)n;
+        if (host->received == sizeof(host->r) && !is_valid(&host->r))
+            return -EPROTO;
+        to = next_part(&missing);
+    }
+    host->received = 0;
+    host->name[host->r.name_length] = 0;
+    host->data[host->r.data_length] = 0;
+    return 1;
+}
+
+/* False: that is no answer. */
+static bool take_answer(void)
+{
+    const struct files_record *r = &host->r;
+
+    switch (r->op) {
+    case FILES_SYNCED:
+        host->synced = MAX(host->synced, r->ino);
+        waitq_wake(&host->room);
+        return true;
+    case FILES_FAILED:
+        if (!host->failed)
+            host->failed = r->mode > 0 && r->mode < 4096 ? (int)r->mode : EIO;
+        waitq_wake(&host->room);
+        return true;
+    case FILES_DATA:
+        return host_take_data();
+    case FILES_FETCHED:
+        return host_take_fetched();
+    default:
+        return false;
+    }
+}
+
 static void take_answers(void)
 {
-    struct files_record r;
-    long n;
-
-    while ((n = stream_read(host->stream, host->answer + host->answered, sizeof(r) - host->answered)) > 0) {
-        host->answered += (size_t)n;
-        if (host->answered < sizeof(r))
+    for (int k = 0; k < RECORDS_AT_ONCE && !host->ended; k++) {
+        int rc = host_receive();
+        if (rc == 0)
+            return;
+        if (rc > 0 && take_answer())
             continue;
-        host->answered = 0;
-        memcpy(&r, host->answer, sizeof(r));
-        if (r.op == FILES_SYNCED)
-            host->synced = MAX(host->synced, r.ino);
-        else if (r.op == FILES_FAILED && !host->failed)
-            host->failed = r.mode > 0 && r.mode < 4096 ? (int)r.mode : EIO;
-        waitq_wake(&host->room);
-    }
-    if (n == 0 || (n < 0 && n != -EAGAIN)) {
+        host->ended = true;
         host->failed = host->failed ? host->failed : EIO;
         waitq_wake(&host->room);
+        host_fetch_end();
     }
+}
+
+void host_drive(void)
+{
+    send_queue();
+    take_answers();
+}
+
+bool host_can_move(void)
+{
+    return !host->ended &&
+           (stream_readable(host->stream) || (!list_empty(&host->queue) && stream_room(host->stream) > 0 &&
+                                              !atomic_load(&STREAM(CELL_STREAM_FILES)->tx_gone)));
 }
 
 void host_files_service(void)
 {
     if (!host || !host->loaded)
         return;
-    send_queue();
-    take_answers();
-    atomic_store(&STREAM(CELL_STREAM_FILES)->wake, CELL_WAKE_IRQ + 1);
+    host_leave_to_init(); /* before the look at the rings */
+    host_drive();
+    while (host_can_move()) { /* others have their turn at the lock */
+        kernel_unlock();
+        kernel_lock();
+        host_drive();
+    }
 }
 
 bool host_files_idle(void)
 {
     return !host || host->failed || list_empty(&host->queue);
-}
-
-/* ---- loading */
-
-static int read_all(void *to, size_t n)
-{
-    size_t done = 0;
-    struct waiter w;
-
-    while (done < n) {
-        long got = stream_read(host->stream, (u8 *)to + done, n - done);
-        if (got > 0) {
-            done += (size_t)got;
-            continue;
-        }
-        if (got != -EAGAIN)
-            return -EIO;
-        stream_wait(host->stream, &w);
-        if (stream_available(host->stream) == 0)
-            got = thread_sleep_killable(NO_DEADLINE);
-        waitq_del(&w);
-        if (got < 0 && got != -EAGAIN)
-            return (int)got;
-    }
-    return 0;
-}
-
-struct loader {
-    struct files_record r;
-    char name[FILES_NAME_MAX + 1];
-    u8 *data; /* FILES_DATA_MAX + 1 bytes */
-    struct super *super;
-    struct dentry **nodes; /* by number */
-    size_t capacity;
-    u16 root;
-};
-
-static int remember(struct loader *l, u64 ino, struct dentry *d)
-{
-    if (ino == 0 || ino > 1 << 21)
-        return -EPROTO;
-    if (ino >= l->capacity) {
-        size_t capacity = l->capacity ? l->capacity : 256;
-        struct dentry **nodes;
-        while (capacity <= ino)
-            capacity *= 2;
-        nodes = kmalloc(capacity * sizeof(struct dentry *));
-        if (!nodes)
-            return -ENOMEM;
-        if (l->capacity)
-            memcpy(nodes, l->nodes, l->capacity * sizeof(struct dentry *));
-        kfree(l->nodes);
-        l->nodes = nodes;
-        l->capacity = capacity;
-    }
-    l->nodes[ino] = d;
-    return 0;
-}
-
-static struct dentry *recall(const struct loader *l, u64 ino)
-{
-    return ino < l->capacity ? l->nodes[ino] : NULL;
-}
-
-static int load_root(struct loader *l)
-{
-    bool writable = l->r.size == 1;
-    struct dentry *root;
-    int rc;
-
-    l->data[l->r.data_length] = 0;
-    rc = fs_mount_host((const char *)l->data, l->r.mode, writable ? CELL_UID : NOBODY, &l->super, &root);
-    if (rc < 0)
-        return rc;
-    l->root = l->r.root;
-    /* Numbers start anew with each root. */
-    for (size_t i = 0; i < l->capacity; i++)
-        l->nodes[i] = NULL;
-    root->inode->ino = FILES_ROOT_INO;
-    root->inode->mtime = (struct fs_time){l->r.mtime_sec, l->r.mtime_nsec};
-    l->super->next_ino = FILES_CELL_INO;
-    l->super->host_writable = writable;
-    l->super->is_host = true;
-    l->super->host_index = l->r.root;
-    return remember(l, FILES_ROOT_INO, root);
-}
-
-static int load_node(struct loader *l)
-{
-    struct dentry *parent = recall(l, l->r.parent), *d;
-    struct inode *i;
-    unsigned mode = l->r.mode & (S_IFMT | 0777);
-    int rc;
-
-    if (!parent || l->r.root != l->root || l->r.name_length == 0)
-        return -EPROTO;
-    if (S_ISLNK(mode)) {
-        l->data[l->r.data_length] = 0;
-        rc = parent->inode->ops->symlink(parent->inode, (const char *)l->data, &i);
-    } else {
-        rc = parent->inode->ops->create(parent->inode, mode, 0, &i);
-    }
-    if (rc < 0)
-        return rc;
-    i->ino = l->r.ino;
-    i->uid = i->gid = l->super->host_writable ? CELL_UID : NOBODY;
-    rc = dentry_add(parent, l->name, l->r.name_length, i, &d);
-    if (rc < 0) {
-        inode_put(i);
-        return rc;
-    }
-    if (inode_is_dir(i))
-        parent->inode->nlink++;
-    i->mtime = i->ctime = i->atime = (struct fs_time){l->r.mtime_sec, l->r.mtime_nsec};
-    return remember(l, l->r.ino, d);
-}
-
-static int load_data(struct loader *l)
-{
-    struct dentry *d = recall(l, l->r.ino);
-    struct fs_time mtime;
-    u64 pos = l->r.size;
-    long n;
-
-    if (!d || !S_ISREG(d->inode->mode))
-        return -EPROTO;
-    mtime = d->inode->mtime;
-    {
-        /* The kernel's own hand: whatever the file's mode says. */
-        struct file f = {.ops = &tmpfs_file_ops, .inode = d->inode, .flags = O_RDWR};
-        n = tmpfs_file_ops.write(&f, l->data, l->r.data_length, &pos);
-    }
-    d->inode->mtime = mtime;
-    return n == (long)l->r.data_length ? 0 : n < 0 ? (int)n : -ENOSPC;
-}
-
-static int load_record(struct loader *l, const char **why)
-{
-    int rc = read_all(&l->r, sizeof(l->r));
-
-    if (rc < 0)
-        return rc;
-    if (l->r.magic != FILES_MAGIC || l->r.name_length > FILES_NAME_MAX || l->r.data_length > FILES_DATA_MAX)
-        return -EPROTO;
-    if ((rc = read_all(l->name, l->r.name_length)) < 0 || (rc = read_all(l->data, l->r.data_length)) < 0)
-        return rc;
-    l->name[l->r.name_length] = 0;
-    switch (l->r.op) {
-    case FILES_ROOT:
-        return load_root(l);
-    case FILES_NODE:
-        return load_node(l);
-    case FILES_DATA:
-        return load_data(l);
-    case FILES_LOADED:
-        return 1;
-    case FILES_FAILED:
-        l->data[l->r.data_length] = 0;
-        *why = kstrndup((const char *)l->data, FILES_DATA_MAX);
-        return -EIO;
-    default:
-        return -EPROTO;
-    }
-}
-
-/* Only from now on are changes told. */
-static void begin_telling(void)
-{
-    list_for_each(n, mount_list())
-    {
-        struct super *s = list_entry(n, struct super, node);
-        if (!s->is_host)
-            continue;
-        s->host_root = (u16)(s->host_index + 1);
-        if (!s->host_writable)
-            s->flags |= SUPER_READONLY;
-    }
-}
-
-int host_files_load(const char **why)
-{
-    struct loader *l;
-    int rc = 0;
-
-    *why = "the host's directories cannot be shown";
-    if (!host)
-        return 0;
-    if (!(l = kmalloc(sizeof(*l))) || !(l->data = kmalloc(FILES_DATA_MAX + 1)))
-        return -ENOMEM;
-    while (rc == 0)
-        rc = load_record(l, why);
-    kfree(l->data);
-    kfree(l->nodes);
-    kfree(l);
-    if (rc == -ENOSPC || rc == -ENOMEM)
-        *why = "the workspace does not fit into the cell's memory (--memory)";
-    if (rc < 0)
-        return rc;
-    begin_telling();
-    host->loaded = true;
-    return 0;
 }

@@ -3,6 +3,7 @@
 #include <asm/errno.h>
 
 #include "cell/fs/dentry.h"
+#include "cell/fs/host_link.h"
 #include "cell/fs/inotify.h"
 #include "cell/fs/lock.h"
 #include "cell/mem/heap.h"
@@ -118,7 +119,7 @@ void inode_stat(struct inode *i, struct kstat *out)
         .dev = i->super->dev,
         .ino = i->ino,
         .size = i->size,
-        .blocks = i->blocks,
+        .blocks = i->host & HOST_ABSENT ? PAGE_UP(i->size) / 512 : i->blocks,
         .rdev = i->rdev,
         .mode = i->mode,
         .uid = i->uid,

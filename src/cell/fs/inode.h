@@ -86,12 +86,15 @@ struct inode {
         struct {
             struct list children; /* directory: pinned dentries, in the order of creation */
         };
+        struct list host_unused; /* regular file of the host: fs/host_fetch.c */
     };
     u64 cookie; /* of the last entry of the directory */
     void *priv; /* of the file system */
     u64 data;
     u32 mapped; /* open files that were mapped: pages may be in use */
     u32 seals;  /* memfd_create(2) */
+    /* Regular files of the host (fs/host_link.h): open files, and calls that need the contents; HOST_*. */
+    u32 opens, host;
 };
 
 /* One reference. NULL: out of memory. */

@@ -22,9 +22,13 @@ long memfd_get_seals(struct file *f);
 /* tmpfs_data.c */
 extern const struct file_ops tmpfs_file_ops;
 /* Tells the host what these bytes of the file are now (host_files.h). */
-void tmpfs_tell(const struct inode *i, u64 from, u64 to);
+void tmpfs_tell(struct inode *i, u64 from, u64 to);
+/* Contents that come from the host: bytes at an offset, into a file that nobody has open (-ENOSPC); then,
+ * when all are there, its size. */
+int tmpfs_fill(struct inode *i, u64 offset, const void *data, size_t n);
+void tmpfs_filled(struct inode *i, u64 size);
 const u8 *tmpfs_peek(struct inode *i, u64 pos, u64 *n);
 int tmpfs_truncate(struct inode *i, u64 size);
 int tmpfs_fallocate(struct inode *i, int mode, u64 offset, u64 len);
-void tmpfs_free_data(struct inode *i);
+void tmpfs_free_data(struct inode *i); /* the file has no page any more; its size stays */
 int tmpfs_data_init(u64 max_pages);

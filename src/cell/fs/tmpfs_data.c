@@ -137,7 +137,7 @@ static int make_slot(struct inode *i, u64 index, u32 **out)
 
 /* A page at index; of those behind it up to `want` in all, as long as there are none and the heap has a row
  * of free ones. */
-static int make_pages(struct inode *i, u64 index, u64 want)
+static int find_memory(struct inode *i, u64 index, u64 want)
 {
     u32 *slot;
     u64 n = 1;
@@ -170,6 +170,17 @@ static int make_pages(struct inode *i, u64 index, u64 want)
         i->blocks += PAGE / 512;
     }
     return 0;
+}
+
+/* Files of the host that nobody uses make room. */
+static int make_pages(struct inode *i, u64 index, u64 want)
+{
+    int rc;
+
+    do
+        rc = find_memory(i, index, want);
+    while (rc == -ENOSPC && host_files_evict());
+    return rc;
 }
 
 /* Pages [first, end) go; those in a row in one call. */
@@ -224,6 +235,7 @@ void tmpfs_free_data(struct inode *i)
 {
     struct data *d = i->priv;
 
+    host_files_forget(i);
     if (!d)
         return;
     i->mapped = 0;
@@ -232,6 +244,7 @@ void tmpfs_free_data(struct inode *i)
         kfree(d->chunks[k].slots);
     kfree(d->chunks);
     kfree(d);
+    i->priv = NULL;
 }
 
 int tmpfs_truncate(struct inode *i, u64 size)
@@ -240,6 +253,8 @@ int tmpfs_truncate(struct inode *i, u64 size)
         return -EFBIG;
     if ((size < i->size && (i->seals & F_SEAL_SHRINK)) || (size > i->size && (i->seals & F_SEAL_GROW)))
         return -EPERM;
+    if (size == 0)
+        host_files_emptied(i);
     if (size <= i->size) { /* also what fallocate(2) put behind the end */
         drop_pages(i, PAGE_UP(size) / PAGE, UINT64_MAX);
         clear_bytes(i, size, PAGE_UP(size));
@@ -260,7 +275,31 @@ static size_t run_length(const struct inode *i, u64 index, const u8 *p, size_t a
     return n;
 }
 
-void tmpfs_tell(const struct inode *i, u64 from, u64 to)
+int tmpfs_fill(struct inode *i, u64 offset, const void *data, size_t n)
+{
+    for (size_t done = 0; done < n;) {
+        u64 index = (offset + done) / PAGE;
+        size_t at = (offset + done) % PAGE, part;
+        int rc = make_pages(i, index, (n - done + at + PAGE - 1) / PAGE);
+        u8 *p;
+        if (rc < 0)
+            return rc;
+        p = find_page(i, index);
+        part = run_length(i, index, p, at, n - done);
+        memcpy(p + at, (const u8 *)data + done, part);
+        done += part;
+    }
+    return 0;
+}
+
+void tmpfs_filled(struct inode *i, u64 size)
+{
+    drop_pages(i, PAGE_UP(size) / PAGE, UINT64_MAX);
+    clear_bytes(i, size, PAGE_UP(size));
+    i->size = size;
+}
+
+void tmpfs_tell(struct inode *i, u64 from, u64 to)
 {
     static const u8 zeros[PAGE];
 

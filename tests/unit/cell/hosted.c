@@ -317,60 +317,6 @@ void epoll_file_released(struct file *f)
     (void)f;
 }
 
-/* No directory of the host is shown. */
-void told_create(const struct inode *dir, const char *name, size_t length, const struct inode *i)
-{
-    (void)dir, (void)name, (void)length, (void)i;
-}
-
-void told_link(const struct inode *dir, const char *name, size_t length, const struct inode *i)
-{
-    (void)dir, (void)name, (void)length, (void)i;
-}
-
-void told_remove(const struct inode *dir, const char *name, size_t length)
-{
-    (void)dir, (void)name, (void)length;
-}
-
-void told_rename(const struct inode *dir, const char *name, size_t length, const struct inode *to,
-                 const char *new_name, size_t new_length, bool exchange)
-{
-    (void)dir, (void)name, (void)length, (void)to, (void)new_name, (void)new_length, (void)exchange;
-}
-
-void told_write(const struct inode *i, u64 offset, const void *data, size_t n)
-{
-    (void)i, (void)offset, (void)data, (void)n;
-}
-
-void told_truncate(const struct inode *i)
-{
-    (void)i;
-}
-
-void told_mode(const struct inode *i)
-{
-    (void)i;
-}
-
-void told_time(const struct inode *i)
-{
-    (void)i;
-}
-
-int host_files_room(const struct inode *i)
-{
-    (void)i;
-    return 0;
-}
-
-int host_files_sync(const struct inode *i)
-{
-    (void)i;
-    return 0;
-}
-
 struct tty *console_tty(void)
 {
     return NULL;
