@@ -27,7 +27,7 @@ static const char help[] =
     "what it got through.\n"
     "\n"
     "  --wall W           which wall to attack, or several with commas; 'all': every one this host can give\n"
-    "                     (default container)\n"
+    "                     (default " WALL_DEFAULT ")\n"
     "  --attack A         only this attack (net.dns), or this family by number or name; may be given again\n"
     "  --json FILE        write all results, with what was tried and seen, as JSON; - for stdout\n"
     "  --report FILE      write a signed containment report: FILE, FILE.txt (the table), FILE.pub (the "
@@ -87,7 +87,7 @@ static int parse(int argc, char **argv, struct run_options *o, struct err *e)
         {"report", 1, NULL, 'r'}, {"state-dir", 1, NULL, 's'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int id;
 
-    *o = (struct run_options){.walls = "container"};
+    *o = (struct run_options){.walls = WALL_DEFAULT};
     opterr = 0;
     optind = 1;
     while ((id = getopt_long(argc, argv, "h", options, NULL)) != -1) {

@@ -107,6 +107,20 @@ def test_bash_and_the_usual_tools(tools):
     assert out.split() == "5000050000 1 2 x 4 5 3 substituted co 51 found trapped 9 143".split()
 
 
+def test_perl(tools):
+    out = tools(r"""perl -e 'use Socket; use POSIX ":sys_wait_h"; socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0) or die;
+        my $pid = fork; if (!$pid) { syswrite $b, join(",", sort { $b <=> $a } 1 .. 5); exit 3 } waitpid $pid, 0;
+        sysread $a, my $text, 99; $SIG{ALRM} = sub { print "alarm\n" }; alarm 1; select undef, undef, undef, 3;
+        open my $f, "-|", "ls", "/usr/bin" or die; my @l = <$f>; close $f; print "$text ", $? >> 8, " ", @l > 50 ? "many" : "few", "\n"'""")
+    assert out == "alarm\n5,4,3,2,1 0 many\n"
+
+
+def test_ip_lists_the_one_interface(tools):
+    out = tools("ip -o addr; ip -o link | wc -l; python3 -c 'import socket; print(socket.if_nameindex(), socket.getaddrinfo(\"127.0.0.1\", 80)[0][4])'")
+    assert "inet 127.0.0.1/8 scope host lo" in out and "inet6 ::1/128 scope host" in out, out
+    assert out.splitlines()[-2:] == ["1", "[(1, 'lo')] ('127.0.0.1', 80)"], out
+
+
 def test_python_with_threads_processes_sockets_and_libraries(tools):
     out = tools("""
 import asyncio, json, multiprocessing, os, signal, sqlite3, ssl, subprocess, tempfile, threading

@@ -293,7 +293,7 @@ static int connect_stream(struct socket *s, const struct endpoint *e, bool nonbl
         return -ENETUNREACH;
     if (port_of_tcp(e->port) >= 0) {
         inet_of(s)->remote = *e;
-        return port_connect(s, port_of_tcp(e->port), nonblocking);
+        return port_connect(s, port_of_tcp(e->port), nonblocking, NO_DEADLINE);
     }
     listener = find_endpoint(s, e, true);
     if (!listener)

@@ -8,8 +8,9 @@
  * cell_port, or -1. */
 int port_of_path(const char *path);
 int port_of_tcp(u16 port);
-/* Makes `s` a connection to a port of the host. 0, -EINPROGRESS, or -errno. */
-int port_connect(struct socket *s, int port, bool nonblocking);
+/* Makes `s` a connection to a port of the host, or gives up with -EAGAIN at the deadline: while the port has
+ * more connections than it accepts, one waits (unix(7)). 0, -EINPROGRESS, or -errno. */
+int port_connect(struct socket *s, int port, bool nonblocking, u64 deadline);
 
 /* SIOCGIF...: there is one interface, lo. -ENOTTY for others. */
 long inet_ioctl(struct socket *s, unsigned cmd, unsigned long arg);

@@ -58,7 +58,7 @@ static void add_link(struct reply *r, const struct nlmsghdr *to, u16 flags)
     struct ifinfomsg info = {.ifi_type = 772 /* ARPHRD_LOOPBACK */,
                              .ifi_index = LO,
                              .ifi_flags = IFF_UP | IFF_LOOPBACK | IFF_RUNNING | IFF_LOWER_UP};
-    u32 mtu = 65536, queue = 1000;
+    u32 mtu = 65536, queue = 1000, group = 0;
     u8 none[6] = {0}, state = 0;
 
     begin(r, RTM_NEWLINK, flags, to);
@@ -67,6 +67,7 @@ static void add_link(struct reply *r, const struct nlmsghdr *to, u16 flags)
     attribute(r, IFLA_MTU, &mtu, sizeof(mtu));
     attribute(r, IFLA_TXQLEN, &queue, sizeof(queue));
     attribute(r, IFLA_OPERSTATE, &state, 1);
+    attribute(r, IFLA_GROUP, &group, sizeof(group));
     attribute(r, IFLA_QDISC, "noqueue", 8);
     attribute(r, IFLA_ADDRESS, none, sizeof(none));
     attribute(r, IFLA_BROADCAST, none, sizeof(none));
@@ -81,6 +82,7 @@ static void add_address(struct reply *r, const struct nlmsghdr *to, u8 family)
                           .ifa_flags = IFA_F_PERMANENT,
                           .ifa_scope = RT_SCOPE_HOST,
                           .ifa_index = LO};
+    const struct ifa_cacheinfo forever = {.ifa_prefered = ~0U, .ifa_valid = ~0U};
     const u8 *ip = family == AF_INET ? v4 : v6;
     u32 n = family == AF_INET ? sizeof(v4) : sizeof(v6);
 
@@ -91,6 +93,7 @@ static void add_address(struct reply *r, const struct nlmsghdr *to, u8 family)
         attribute(r, IFA_LOCAL, ip, n);
         attribute(r, IFA_LABEL, "lo", 3);
     }
+    attribute(r, IFA_CACHEINFO, &forever, sizeof(forever));
     end(r);
 }
 
@@ -111,14 +114,18 @@ static void add_error(struct reply *r, const struct nlmsghdr *to, int error)
     end(r);
 }
 
-/* One request. Only questions are answered; what would change something is EPERM. */
-static void answer(struct reply *r, const struct nlmsghdr *h, u8 family)
+static bool is_dump(const struct nlmsghdr *h)
 {
-    bool dump = (h->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+    return (h->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+}
+
+/* One request. Only questions are answered; what would change something is EPERM. False: nothing follows. */
+static bool answer(struct reply *r, const struct nlmsghdr *h, u8 family)
+{
 
     switch (h->nlmsg_type) {
     case RTM_GETLINK:
-        add_link(r, h, dump ? NLM_F_MULTI : 0);
+        add_link(r, h, is_dump(h) ? NLM_F_MULTI : 0);
         break;
     case RTM_GETADDR:
         if (family == 0 || family == AF_INET)
@@ -130,19 +137,18 @@ static void answer(struct reply *r, const struct nlmsghdr *h, u8 family)
     case RTM_GETNEIGH:
     case RTM_GETRULE:
     case RTM_GETQDISC:
-        if (!dump) {
+        if (!is_dump(h)) {
             add_error(r, h, -ENETUNREACH);
-            return;
+            return false;
         }
         break;
     default:
         add_error(r, h, h->nlmsg_type >= RTM_BASE ? -EPERM : -EOPNOTSUPP);
-        return;
+        return false;
     }
-    if (dump)
-        add_done(r, h);
-    else if (h->nlmsg_flags & NLM_F_ACK)
+    if (!is_dump(h) && h->nlmsg_flags & NLM_F_ACK)
         add_error(r, h, 0);
+    return is_dump(h);
 }
 
 static int netlink_request(struct socket *s, const u8 *data, size_t n)
@@ -155,14 +161,20 @@ static int netlink_request(struct socket *s, const u8 *data, size_t n)
     while (n >= sizeof(struct nlmsghdr) && rc == 0) {
         struct nlmsghdr h;
         size_t step;
+        bool more;
         memcpy(&h, data, sizeof(h));
         if (h.nlmsg_len < sizeof(h) || h.nlmsg_len > n)
             break;
         h.nlmsg_pid = (u32)current_process->pid; /* of whom it answers: the socket's address */
         r->length = 0;
-        answer(r, &h, h.nlmsg_len > sizeof(h) ? data[sizeof(h)] : 0);
+        more = answer(r, &h, h.nlmsg_len > sizeof(h) ? data[sizeof(h)] : 0);
         if (r->length)
             rc = socket_push(s, r->bytes, r->length);
+        if (more && rc == 0) { /* a datagram of its own, as Linux sends it */
+            r->length = 0;
+            add_done(r, &h);
+            rc = socket_push(s, r->bytes, r->length);
+        }
         step = NLMSG_ALIGN(h.nlmsg_len);
         data += MIN(step, n);
         n -= MIN(step, n);

@@ -29,7 +29,7 @@ int port_of_tcp(u16 port)
     return port == QUEUE_TCP ? CELL_PORT_QUEUE : port == MODEL_TCP ? CELL_PORT_MODEL : -1;
 }
 
-int port_connect(struct socket *s, int port, bool nonblocking)
+int port_connect(struct socket *s, int port, bool nonblocking, u64 deadline)
 {
     struct waiter w;
     int rc = stream_open((u32)port, &s->stream), connected, sleep = 0;
@@ -41,7 +41,7 @@ int port_connect(struct socket *s, int port, bool nonblocking)
         return -EINPROGRESS;
     stream_wait(s->stream, &w);
     while ((connected = stream_connected(s->stream)) == -EINPROGRESS && sleep == 0)
-        sleep = thread_sleep(NO_DEADLINE);
+        sleep = thread_sleep(deadline);
     waitq_del(&w);
     if (connected == 0) {
         s->state = SOCKET_CONNECTED;
@@ -50,5 +50,5 @@ int port_connect(struct socket *s, int port, bool nonblocking)
     stream_close(s->stream);
     s->stream = NULL;
     s->state = SOCKET_NEW;
-    return connected == -EINPROGRESS ? sleep : connected;
+    return connected != -EINPROGRESS ? connected : sleep == -ETIMEDOUT ? -EAGAIN : sleep;
 }

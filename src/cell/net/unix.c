@@ -12,7 +12,11 @@
 #include "cell/net/net.h"
 #include "cell/proc/process.h"
 
-enum { PATH_AT = offsetof(struct sockaddr_un, sun_path) };
+enum {
+    PATH_AT = offsetof(struct sockaddr_un, sun_path),
+    PORT_ANSWERS_NS =
+        50000000 /* a socket of Linux is connected at once or not; to the host's it takes a moment */
+};
 
 static struct list *bound; /* set once at boot; sockets with a name */
 static struct list *all;   /* the same; for who asks which there are */
@@ -154,7 +158,8 @@ static int unix_connect(struct socket *s, const struct address *a, bool nonblock
     if (s->type != SOCK_DGRAM_ && s->state != SOCKET_NEW)
         return s->state == SOCKET_CONNECTED ? -EISCONN : -EINVAL;
     if (s->type == SOCK_STREAM_ && path_of(a, path) == 0 && port_of_path(path) >= 0)
-        return port_connect(s, port_of_path(path), false);
+        return port_connect(s, port_of_path(path), false,
+                            nonblocking ? monotonic_ns() + PORT_ANSWERS_NS : NO_DEADLINE);
     to = unix_find(s, a, &error);
     if (!to)
         return error;

@@ -429,7 +429,7 @@ static long sys_denied(ARGS)
 
 static long sys_capget(ARGS)
 {
-    u32 version;
+    u32 version, pid = 0;
     u32 none[6] = {0};
 
     (void)c, (void)d, (void)e, (void)f;
@@ -439,7 +439,35 @@ static long sys_capget(ARGS)
         (void)put_user_u32((void *)a, 0x20080522);
         return b ? -EINVAL : 0;
     }
+    if (b && get_user_u32(&pid, (u8 *)a + 4) < 0)
+        return -EFAULT;
+    if (pid && !thread_find((int)pid) && !process_find((int)pid))
+        return -ESRCH;
     return b ? copy_to_user((void *)b, none, version == 0x19980330 ? 12 : 24) : 0;
+}
+
+/* There is nothing to give up, and nothing to get. */
+static long sys_capset(ARGS)
+{
+    u32 head[2], sets[6] = {0};
+    size_t n;
+
+    (void)c, (void)d, (void)e, (void)f;
+    if (copy_from_user(head, (void *)a, sizeof(head)) < 0)
+        return -EFAULT;
+    n = head[0] == 0x19980330 ? 12 : 24;
+    if (head[0] != 0x20080522 && head[0] != 0x20071026 && head[0] != 0x19980330) {
+        (void)put_user_u32((void *)a, 0x20080522);
+        return -EINVAL;
+    }
+    if (head[1] != 0 && (int)head[1] != current_process->pid)
+        return -EPERM;
+    if (copy_from_user(sets, (void *)b, n) < 0)
+        return -EFAULT;
+    for (size_t i = 0; i < n / sizeof(*sets); i++)
+        if (sets[i])
+            return -EPERM;
+    return 0;
 }
 
 static long sys_membarrier(ARGS)
@@ -473,8 +501,8 @@ const struct syscall system_calls[] = {
     {__NR_getpriority, SYS_LOCKED, "getpriority", sys_getpriority},
     {__NR_setpriority, SYS_LOCKED, "setpriority", sys_setpriority},
     {__NR_personality, SYS_UNLOCKED, "personality", sys_personality},
-    {__NR_capget, SYS_UNLOCKED, "capget", sys_capget},
-    {__NR_capset, SYS_UNLOCKED, "capset", sys_denied},
+    {__NR_capget, SYS_LOCKED, "capget", sys_capget},
+    {__NR_capset, SYS_UNLOCKED, "capset", sys_capset},
     {__NR_membarrier, SYS_UNLOCKED, "membarrier", sys_membarrier},
     {__NR_sethostname, SYS_UNLOCKED, "sethostname", sys_denied},
     {__NR_setdomainname, SYS_UNLOCKED, "setdomainname", sys_denied},
