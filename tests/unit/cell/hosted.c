@@ -76,6 +76,7 @@ static struct process *make_process(struct process *parent)
     p->rlimits[RLIMIT_NOFILE] = (struct rlimit64){1024, 4096};
     t->process = p;
     t->tid = p->pid;
+    t->slot = (unsigned)p->pid;
     t->word = WAKE_WORD(p->pid);
     list_init(&t->waiters);
     list_init(&t->pending);
