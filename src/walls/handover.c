@@ -128,7 +128,7 @@ int handover_await(struct sandbox *s, int timeout_ms, struct err *e)
         if (deadline && !await_message(s->control, deadline))
             return err_set(e, ETIMEDOUT, "the sandbox did not stand within %d s", timeout_ms / 1000);
         n = receive(s->control, 0, text, sizeof(text) - 1, fds, &nfds);
-        if (n <= 0)
+        if (n <= 0 || text[0] == CONTROL_EXIT)
             return err_set(e, EIO, "the sandbox ended while it was being built (out of memory, or killed)");
         text[n] = 0;
         if (text[0] == CONTROL_READY && nfds <= 1) {
