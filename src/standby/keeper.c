@@ -45,7 +45,8 @@ static bool takes_request(int client, const struct standby_key *key, struct cell
         return false;
     c->nfds = fdpass_take(&msg, c->fds);
     c->message = r.command;
-    return n == (ssize_t)sizeof(r) && c->nfds == WARDEN_ACTIVATION_FDS && memcmp(&r.key, key, sizeof(r.key)) == 0;
+    return n == (ssize_t)sizeof(r) && c->nfds == WARDEN_ACTIVATION_FDS &&
+           memcmp(&r.key, key, sizeof(r.key)) == 0;
 }
 
 static void close_command(struct cell_command *c)

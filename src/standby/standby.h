@@ -27,6 +27,7 @@ struct standby_key {
     uint64_t memory_bytes, image_device, image_inode;
     uint32_t cpu_milli, pids;
     uint32_t asked; /* which limits the user named, a bit each */
+    uint32_t none;  /* no holes: 0 */
     char rootfs[512];
 };
 

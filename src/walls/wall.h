@@ -72,7 +72,7 @@ struct sandbox {
 
 #define SANDBOX_INIT                                                                                         \
     {                                                                                                        \
-        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT, -1, -1                                                     \
+        0, -1, -1, -1, {-1, -1, -1, -1}, CGROUP_INIT, -1, -1                                                 \
     }
 
 struct wall_ops {

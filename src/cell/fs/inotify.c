@@ -317,8 +317,9 @@ static long inotify_read(struct file *f, USER void *buf, size_t len, u64 *pos)
         if (n < 0)
             return n;
     }
-    while (!list_empty(&in->queue)) {
-        n = give(in, list_entry(in->queue.next, struct event, node), (u8 *)buf + done, len - done);
+    list_for_each_safe(node, &in->queue)
+    {
+        n = give(in, list_entry(node, struct event, node), (u8 *)buf + done, len - done);
         if (n < 0)
             return n == -EINVAL && done > 0 ? (long)done : n;
         done += (size_t)n;
@@ -345,10 +346,8 @@ static void inotify_release(struct file *f)
 {
     struct instance *in = f->priv;
 
-    while (!list_empty(&in->watches))
-        remove_watch(list_entry(in->watches.next, struct inotify_watch, of_instance));
-    while (!list_empty(&in->queue))
-        dequeue(in, list_entry(in->queue.next, struct event, node));
+    list_for_each_safe(n, &in->watches) remove_watch(list_entry(n, struct inotify_watch, of_instance));
+    list_for_each_safe(n, &in->queue) dequeue(in, list_entry(n, struct event, node));
     hub->instances--;
     kfree(in);
 }

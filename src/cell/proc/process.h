@@ -88,8 +88,8 @@ struct thread {
     unsigned slot;
 
     /* proc/wait.c */
-    _Atomic u32 *word;   /* wake word, in the memory file's table */
-    bool sleeping;       /* on its word */
+    _Atomic u32 *word; /* wake word, in the memory file's table */
+    bool sleeping;     /* on its word */
     struct patience patience;
     struct list waiters; /* waiter.mine: on which queues it is, should the host kill it there */
     u16 nwakes;          /* wakes put down until the lock is free: slots of threads */

@@ -27,7 +27,8 @@ static bool probe(struct err *e)
 #else
     if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT)) {
         (void)err_set(e, EOPNOTSUPP,
-                      "the processor or kernel lacks FSGSBASE (Linux 5.9 or newer, without 'nofsgsbase'), which the cell wall needs (or use --wall container)");
+                      "the processor or kernel lacks FSGSBASE (Linux 5.9 or newer, without 'nofsgsbase'), "
+                      "which the cell wall needs (or use --wall container)");
         return false;
     }
     return envelope_probe(e);
