@@ -16,7 +16,7 @@
 #include "walls/cell/cell.h"
 #include "walls/handover.h"
 
-enum { REQUEST_MS = 1000 };
+enum { REQUEST_MS = 1000, REST_MS = 3 };
 
 static void tell(int events, uint32_t kind)
 {
@@ -104,6 +104,14 @@ static int watch(int end, int signals, int listener)
     return epoll_ctl(set, EPOLL_CTL_ADD, listener, &ev) < 0 ? -1 : set;
 }
 
+/* The server's work can wait: the run's first moments are what it is all for. */
+static void rest(const struct sandbox *s)
+{
+    struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
+
+    (void)poll(&p, 1, REST_MS);
+}
+
 /* False: the cell is of no use any more, or nobody wants one. */
 static bool serve(struct sandbox *s, int set, int listener, int events, const struct sandbox_spec *spec,
                   const struct standby_key *key)
@@ -136,6 +144,7 @@ static bool serve(struct sandbox *s, int set, int listener, int events, const st
     (void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
     (void)close(set);
     (void)close(listener);
+    rest(s);
     tell(events, STANDBY_LEFT);
     outlive(s, client);
     return false;
