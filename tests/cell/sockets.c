@@ -332,6 +332,130 @@ static void test_lists(void)
     show_lines("/proc/net/unix", "listed", 5, 6, fds, 0);
 }
 
+/* ---- control messages of datagrams: ip(7), ipv6(7) */
+
+static void show_option(const char *what, int fd, int level, int name)
+{
+    int value = -7;
+    socklen_t n = sizeof(value);
+
+    show(what, getsockopt(fd, level, name, &value, &n));
+    printf("  %d in %u\n", value, n);
+}
+
+static void set_option(const char *what, int fd, int level, int name, int value)
+{
+    show(what, setsockopt(fd, level, name, &value, sizeof(value)));
+    show_option(what, fd, level, name);
+}
+
+/* Sends a byte with one control message of n bytes. */
+static void send_with(const char *what, int fd, struct sockaddr *to, int level, int type, const void *data,
+                      size_t n)
+{
+    char byte = 'b', control[CMSG_SPACE(64)] = {0};
+    struct iovec v = {&byte, 1};
+    struct msghdr m = {.msg_name = to,
+                       .msg_namelen = to->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                               : sizeof(struct sockaddr_in6),
+                       .msg_iov = &v,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
+                       .msg_controllen = CMSG_SPACE(n)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(n);
+    memcpy(CMSG_DATA(c), data, n);
+    show(what, sendmsg(fd, &m, 0));
+}
+
+/* What comes into `room` bytes, byte by byte. */
+static void receive_into(int fd, size_t room, int flags)
+{
+    char byte, control[256] = {0};
+    struct iovec v = {&byte, 1};
+    struct msghdr m = {
+        .msg_iov = &v, .msg_iovlen = 1, .msg_control = room ? control : NULL, .msg_controllen = room};
+
+    show("  received", recvmsg(fd, &m, flags | MSG_DONTWAIT));
+    printf("  flags %x, %zu of %zu:", (unsigned)m.msg_flags, (size_t)m.msg_controllen, room);
+    for (size_t i = 0; i < m.msg_controllen; i++)
+        printf("%s%02x", i % 4 ? "" : " ", (unsigned char)control[i]);
+    printf("\n");
+}
+
+static void test_ancillary(int family, int to_family)
+{
+    struct sockaddr_in six_or_four = {.sin_family = AF_INET};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr *a = family == AF_INET ? (void *)&six_or_four : (void *)&six;
+    socklen_t n = family == AF_INET ? sizeof(six_or_four) : sizeof(six);
+    int r = socket(to_family, SOCK_DGRAM, 0), s = socket(family, SOCK_DGRAM, 0), v, zero[5] = {0};
+    static const int v6[] = {IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_RECVPKTINFO},
+                     v4[] = {IP_RECVTTL, IP_RECVTOS, IP_PKTINFO};
+    static const size_t rooms[] = {256, 0, 4, 15, 16, 17, 19, 20, 23, 24, 30, 36, 39, 40, 47, 48, 50, 60, 64};
+
+    printf("from %d to %d\n", family, to_family);
+    six_or_four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (to_family == AF_INET6) {
+        struct sockaddr_in6 any = {.sin6_family = AF_INET6};
+        show("bind", bind(r, (void *)&any, sizeof(any)));
+        n = sizeof(any);
+        (void)getsockname(r, (void *)&any, &n);
+        six.sin6_port = six_or_four.sin_port = any.sin6_port;
+    } else {
+        show("bind", bind(r, (void *)&six_or_four, sizeof(six_or_four)));
+        n = sizeof(six_or_four);
+        (void)getsockname(r, (void *)&six_or_four, &n);
+        six.sin6_port = six_or_four.sin_port;
+        six.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
+    }
+    for (int i = 0; i < 3; i++) {
+        set_option("ask, IPv6", r, IPPROTO_IPV6, v6[i], i + 1);
+        set_option("ask, IPv4", r, IPPROTO_IP, v4[i], i + 1);
+    }
+    for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+        show("sendto", sendto(s, "b", 1, 0, a, family == AF_INET ? sizeof(six_or_four) : sizeof(six)));
+        receive_into(r, rooms[i], 0);
+    }
+    for (int i = -2; i < 258; i += i < 3 || i > 250 ? 1 : 50) {
+        set_option("IPV6_UNICAST_HOPS", s, IPPROTO_IPV6, IPV6_UNICAST_HOPS, i);
+        set_option("IPV6_TCLASS", s, IPPROTO_IPV6, IPV6_TCLASS, i);
+        set_option("IP_TTL", s, IPPROTO_IP, IP_TTL, i);
+        set_option("IP_TOS", s, IPPROTO_IP, IP_TOS, i & 0xfc);
+        send_with("hops", s, a, IPPROTO_IPV6, IPV6_HOPLIMIT, &i, sizeof(i));
+        receive_into(r, 256, MSG_PEEK);
+        receive_into(r, 256, 0);
+        v = i == -1 ? 0
+                    : i; /* -1: Linux 6.18 sends 255, older ones what the socket says, as RFC 3542 has it */
+        send_with("class", s, a, IPPROTO_IPV6, IPV6_TCLASS, &v, sizeof(v));
+        receive_into(r, 256, 0);
+        send_with("ttl", s, a, IPPROTO_IP, IP_TTL, &i, sizeof(i));
+        receive_into(r, 256, 0);
+        send_with("tos", s, a, IPPROTO_IP, IP_TOS, &i, sizeof(i));
+        receive_into(r, 256, 0);
+    }
+    v = 8;
+    send_with("tos as a byte", s, a, IPPROTO_IP, IP_TOS, &v, 1);
+    send_with("ttl as a byte", s, a, IPPROTO_IP, IP_TTL, &v, 1);
+    send_with("hops as a byte", s, a, IPPROTO_IPV6, IPV6_HOPLIMIT, &v, 1);
+    send_with("class in 8 bytes", s, a, IPPROTO_IPV6, IPV6_TCLASS, zero, 8);
+    send_with("info", s, a, IPPROTO_IP, IP_PKTINFO, zero, sizeof(struct in_pktinfo));
+    send_with("info", s, a, IPPROTO_IPV6, IPV6_PKTINFO, zero, sizeof(struct in6_pktinfo));
+    send_with("short info", s, a, IPPROTO_IPV6, IPV6_PKTINFO, zero, 16);
+    send_with("unknown", s, a, IPPROTO_IPV6, 201, &v, 4);
+    send_with("unknown", s, a, IPPROTO_IP, 201, &v, 4);
+    send_with("of another level", s, a, IPPROTO_TCP, 1, &v, 4);
+    for (socklen_t l = 0; l < 4; l++) {
+        show("short IP_TTL", setsockopt(s, IPPROTO_IP, IP_TTL, &v, l));
+        show("short IPV6_TCLASS", setsockopt(s, IPPROTO_IPV6, IPV6_TCLASS, &v, l));
+    }
+    (void)close(r);
+    (void)close(s);
+}
+
 int main(void)
 {
     test_lists();
@@ -341,5 +465,9 @@ int main(void)
     test_tcp(AF_INET);
     test_tcp(AF_INET6);
     test_udp();
+    test_ancillary(AF_INET6, AF_INET6);
+    test_ancillary(AF_INET, AF_INET);
+    test_ancillary(AF_INET, AF_INET6);
+    test_ancillary(AF_INET6, AF_INET);
     return 0;
 }

@@ -21,16 +21,12 @@
 
 enum { IOV_MAX_ = 1024, SOCK_FLAGS = O_CLOEXEC | O_NONBLOCK, CONTROL_MAX = 8192, MMSG_MAX = 1024 };
 
-/* What sendmsg(2) and recvmsg(2) take; control messages as the ABI lays them out. */
+/* What sendmsg(2) and recvmsg(2) take. */
 struct message_header {
     u64 name;
     u32 namelen, pad1;
     u64 iov, iovlen, control, controllen;
     u32 flags, pad2;
-};
-struct cmsg {
-    u64 length;
-    s32 level, type;
 };
 
 static int take_address(u64 from, u64 length, struct address *a)
@@ -356,13 +352,13 @@ static int take_files(const u8 *data, size_t n, struct scm **out)
     return 0;
 }
 
-static int take_control(const struct socket *s, const struct message_header *h, struct scm **out)
+/* t->to is known; fills t->scm and t->packet. */
+static int take_control(const struct socket *s, const struct message_header *h, struct transfer *t)
 {
     size_t at = 0, n = h->controllen;
     u8 *data;
     int rc = 0;
 
-    *out = NULL;
     if (n == 0 || !h->control)
         return 0;
     if (n > CONTROL_MAX)
@@ -384,7 +380,7 @@ static int take_control(const struct socket *s, const struct message_header *h, 
             if (payload % 4)
                 rc = -EINVAL;
             else if (s->domain == AF_UNIX)
-                rc = take_files(data + at + sizeof(c), payload, out);
+                rc = take_files(data + at + sizeof(c), payload, &t->scm);
         } else if (c.level == SOL_SOCKET && c.type == 2 /* SCM_CREDENTIALS */) {
             struct ucred_ u;
             if (payload != sizeof(u)) {
@@ -395,13 +391,15 @@ static int take_control(const struct socket *s, const struct message_header *h, 
                 if (u.uid != CELL_UID || u.gid != CELL_GID || u.pid != current_process->pid)
                     rc = -EPERM;
             }
+        } else if (s->type == SOCK_DGRAM_ && s->family->take_control) {
+            rc = s->family->take_control(s, t->to, &c, data + at + sizeof(c), &t->packet);
         }
         at += (c.length + 7) & ~7UL;
     }
     kfree(data);
     if (rc < 0) {
-        scm_free(*out);
-        *out = NULL;
+        scm_free(t->scm);
+        t->scm = NULL;
     }
     return rc;
 }
@@ -428,7 +426,7 @@ static long send_message(u64 fd, u64 msg, unsigned flags)
     }
     if ((error = take_vectors(&h, &v, &t.length)) < 0)
         return error;
-    if ((error = take_control(s, &h, &t.scm)) < 0) {
+    if ((error = take_control(s, &h, &t)) < 0) {
         kfree(v);
         return error;
     }
@@ -443,24 +441,23 @@ static long send_message(u64 fd, u64 msg, unsigned flags)
     return rc;
 }
 
-struct control {
-    u64 at, room, used;
-    bool cut;
-};
-
-static void put_control(struct control *c, int type, const void *data, size_t n)
+void control_put(struct control *c, int level, int type, const void *data, size_t n)
 {
-    struct cmsg h = {.length = sizeof(h) + n, .level = SOL_SOCKET, .type = type};
-    size_t whole = (h.length + 7) & ~7UL;
+    struct cmsg h = {.length = sizeof(h) + n, .level = level, .type = type};
+    size_t whole = (h.length + 7) & ~7UL, room = c->room - c->used;
 
-    if (c->used + h.length > c->room) {
+    if (room < sizeof(h)) {
         c->cut = true;
         return;
     }
-    if (copy_to_user((void *)(c->at + c->used), &h, sizeof(h)) < 0 ||
-        copy_to_user((void *)(c->at + c->used + sizeof(h)), data, n) < 0)
+    if (room < h.length) { /* what fits of it (recvmsg(2)) */
         c->cut = true;
-    c->used = MIN(c->used + whole, c->room);
+        h.length = room;
+    }
+    if (copy_to_user((void *)(c->at + c->used), &h, sizeof(h)) < 0 ||
+        copy_to_user((void *)(c->at + c->used + sizeof(h)), data, h.length - sizeof(h)) < 0)
+        c->cut = true;
+    c->used += MIN(whole, room);
 }
 
 /* As many descriptors as there is room for; the others are closed (unix(7)). */
@@ -481,7 +478,7 @@ static void give_files(struct control *c, struct scm *scm, bool cloexec)
         fds[n++] = fd;
     }
     if (n > 0)
-        put_control(c, 1, fds, (size_t)n * 4);
+        control_put(c, SOL_SOCKET, 1, fds, (size_t)n * 4);
 }
 
 static long receive_message(u64 fd, u64 msg, unsigned flags)
@@ -511,10 +508,12 @@ static long receive_message(u64 fd, u64 msg, unsigned flags)
         c = (struct control){.at = h.control, .room = h.control ? h.controllen : 0};
         if (s->pass_credentials) {
             struct ucred_ u = {t.pid, CELL_UID, CELL_GID};
-            put_control(&c, 2, &u, sizeof(u));
+            control_put(&c, SOL_SOCKET, 2, &u, sizeof(u));
         }
         if (t.scm)
             give_files(&c, t.scm, flags & MSG_CMSG_CLOEXEC);
+        if (t.has_packet && s->family->give_control)
+            s->family->give_control(s, &t.packet, &c);
         h.flags = t.out_flags | (c.cut ? (u32)MSG_CTRUNC : 0);
         h.controllen = c.used;
         if (h.name && s->type != SOCK_STREAM_) {

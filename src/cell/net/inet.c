@@ -153,6 +153,7 @@ static int inet_create(struct socket *s)
     if (s->domain == AF_INET)
         memcpy(inet_of(s)->local.ip, mapped, 12);
     inet_of(s)->local.any = true;
+    packet_init(&s->packet);
     return 0;
 }
 
@@ -379,9 +380,13 @@ static int inet_get_option(struct socket *s, int level, int name, int *value)
             return -ENOPROTOOPT;
         }
     }
+    if (level != IPPROTO_IP && (level != IPPROTO_IPV6 || s->domain != AF_INET6))
+        return s->domain == AF_INET ? -EOPNOTSUPP : -ENOPROTOOPT;
     if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
         *value = s->v6only;
-    return level == IPPROTO_IP || level == IPPROTO_IPV6 ? 0 : -ENOPROTOOPT;
+    else
+        (void)packet_get_option(s, level, name, value);
+    return 0;
 }
 
 static int inet_set_option(struct socket *s, int level, int name, int value)
@@ -393,9 +398,38 @@ static int inet_set_option(struct socket *s, int level, int name, int value)
             s->no_delay = value != 0;
         return name == TCP_ULP || name == TCP_MD5SIG || name == TCP_REPAIR ? -EPERM : 0;
     }
-    if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
-        s->v6only = value != 0;
-    return level == IPPROTO_IP || level == IPPROTO_IPV6 ? 0 : -ENOPROTOOPT;
+    if (level != IPPROTO_IP && (level != IPPROTO_IPV6 || s->domain != AF_INET6))
+        return -ENOPROTOOPT;
+    if (level != IPPROTO_IPV6 || name != IPV6_V6ONLY)
+        return packet_set_option(s, level, name, value);
+    s->v6only = value != 0;
+    return 0;
+}
+
+/* Where a datagram goes; wrong addresses are told by inet_find(). */
+static struct endpoint destination(const struct socket *s, const struct address *to)
+{
+    struct endpoint e = inet_of(s)->remote;
+
+    if (to)
+        (void)parse(s, to, &e);
+    any_to_loopback(&e);
+    return e;
+}
+
+static int inet_take_control(const struct socket *s, const struct address *to, const struct cmsg *c,
+                             const u8 *data, struct packet *p)
+{
+    struct endpoint e = destination(s, to);
+
+    return packet_take(s, p, s->domain == AF_INET || is_v4(&e), c, data);
+}
+
+static void inet_stamp(const struct socket *s, const struct address *to, struct packet *p)
+{
+    struct endpoint e = destination(s, to);
+
+    packet_stamp(s, p, e.ip);
 }
 
 #define INET_FAMILY(variable, domain)                                                                        \
@@ -407,7 +441,10 @@ static int inet_set_option(struct socket *s, int level, int name, int value)
                                     .name = inet_name,                                                       \
                                     .listen = inet_listen,                                                   \
                                     .get_option = inet_get_option,                                           \
-                                    .set_option = inet_set_option}
+                                    .set_option = inet_set_option,                                           \
+                                    .take_control = inet_take_control,                                       \
+                                    .stamp = inet_stamp,                                                     \
+                                    .give_control = packet_give}
 
 INET_FAMILY(inet_family, AF_INET);
 INET_FAMILY(inet6_family, AF_INET6);

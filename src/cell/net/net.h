@@ -25,6 +25,18 @@ void inet_init(void);
 /* Waits on the accept queue of `listener` for room, then enqueues `client`. */
 int socket_connect_to(struct socket *client, struct socket *listener, bool nonblocking);
 
+/* calls.c: one more control message, as much of it as there is room for. */
+void control_put(struct control *c, int level, int type, const void *data, size_t n);
+
+/* packet.c: of IPPROTO_IP and IPPROTO_IPV6; false: not an option of this kind. */
+void packet_init(struct packet_options *o);
+bool packet_get_option(const struct socket *s, int level, int name, int *value);
+int packet_set_option(struct socket *s, int level, int name, int value);
+/* What is not given yet comes from the sender's options. */
+void packet_stamp(const struct socket *s, struct packet *p, const u8 to[16]);
+int packet_take(const struct socket *s, struct packet *p, bool to_v4, const struct cmsg *c, const u8 *data);
+void packet_give(const struct socket *s, const struct packet *p, struct control *c);
+
 /* What SO_PEERCRED and SCM_CREDENTIALS carry (unix(7)). */
 struct ucred_ {
     s32 pid;

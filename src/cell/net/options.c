@@ -3,6 +3,7 @@
  */
 #include <asm/errno.h>
 #include <asm/socket.h>
+#include <linux/in.h>
 
 #include "cell/ipc/stream.h"
 #include "cell/mem/uaccess.h"
@@ -196,7 +197,11 @@ long sys_setsockopt(u64 fd, u64 level, u64 name, u64 from, u64 length, u64 f)
     }
     if (length < 4 && level == SOL_SOCKET)
         return -EINVAL;
+    if (length < 4 && level == IPPROTO_IPV6 && s->domain == AF_INET6)
+        return -EINVAL;
     value = 0;
+    if (length < 4 && level == IPPROTO_IP)
+        length = MIN(length, 1UL); /* ip(7): a byte will do */
     if (copy_from_user(&value, (void *)from, MIN(length, sizeof(value))) < 0)
         return -EFAULT;
     return level == SOL_SOCKET ? set_socket_option(s, (int)name, value)

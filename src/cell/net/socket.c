@@ -91,6 +91,7 @@ int socket_enqueue(struct socket *listener, struct socket *client)
     s->local = listener->local;
     s->bound = listener->bound;
     s->no_delay = listener->no_delay;
+    s->packet = listener->packet;
     s->pass_credentials = listener->pass_credentials;
     socket_join(s, client);
     client->peer_pid = listener->peer_pid;

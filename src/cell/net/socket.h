@@ -44,6 +44,33 @@ struct scm {
     struct file *files[]; /* references */
 };
 
+/* What the headers of IP say of a datagram (packet.c). */
+struct packet {
+    u8 to[16]; /* IPv4 as ::ffff:a.b.c.d */
+    u8 hops, tclass;
+    bool hops_given, tclass_given; /* by a control message of the sender's; otherwise its options count */
+};
+
+/* What is set of it, and what is asked for: names as in ip(7) and ipv6(7). */
+struct packet_options {
+    int16_t ttl, hops; /* IP_TTL, IPV6_UNICAST_HOPS; -1: the default */
+    u8 tos, tclass;
+    bool receive_ttl, receive_tos, receive_info4;
+    bool receive_hops, receive_tclass, receive_info6;
+};
+
+/* A control message as the ABI lays it out: its length counts this head. */
+struct cmsg {
+    u64 length;
+    s32 level, type;
+};
+
+/* The caller's room for control messages. */
+struct control {
+    u64 at, room, used;
+    bool cut; /* MSG_CTRUNC */
+};
+
 /* What waits to be received. Of a stream: a piece, read from `start`. */
 struct message {
     struct list node;
@@ -51,6 +78,7 @@ struct message {
     int pid; /* of the sender */
     struct scm *scm;
     struct address *from; /* of datagrams of a bound sender, or NULL */
+    struct packet packet; /* of datagrams of IP */
     u8 data[];
 };
 
@@ -70,6 +98,14 @@ struct family {
     int (*listen)(struct socket *s); /* may be NULL */
     /* Datagrams go to the kernel itself; NULL: to another socket. */
     int (*request)(struct socket *s, const u8 *data, size_t n);
+    /* Control messages of datagrams; NULL: none but those of SOL_SOCKET. One that is sent to `to` (NULL: to
+     * the peer), data of c->length - sizeof(*c) bytes: -EINVAL and the like. */
+    int (*take_control)(const struct socket *s, const struct address *to, const struct cmsg *c,
+                        const u8 *data, struct packet *p);
+    /* Completes what travels with a datagram to `to`. */
+    void (*stamp)(const struct socket *s, const struct address *to, struct packet *p);
+    /* Puts down what the receiver asked for. */
+    void (*give_control)(const struct socket *s, const struct packet *p, struct control *c);
 };
 
 struct socket {
@@ -97,6 +133,7 @@ struct socket {
     bool pass_credentials, reuse_address, reuse_port, keep_alive, broadcast, v6only;
     int send_buffer, receive_buffer, linger_on, linger_seconds, no_delay;
     u64 receive_timeout, send_timeout; /* ns; 0: none */
+    struct packet_options packet;      /* of IP */
 
     struct list in_family; /* the family's list of bound sockets */
     struct list in_all;    /* of unix sockets: all there are */
@@ -129,6 +166,8 @@ struct transfer {
     bool nonblocking;
     const struct address *to; /* or NULL */
     struct scm *scm;          /* send: moves into the first message; receive: filled */
+    struct packet packet;     /* datagrams of IP; send: what control messages gave; receive: filled */
+    bool has_packet;          /* receive: a datagram came */
     struct address from;      /* receive */
     int pid;                  /* receive: of the sender */
     unsigned out_flags;       /* receive: MSG_TRUNC, MSG_CTRUNC */

@@ -465,6 +465,10 @@ static long send_datagram(struct socket *s, struct transfer *t)
     }
     if (s->bound && (m->from = kmalloc(sizeof(*m->from))))
         s->family->name(s, false, m->from);
+    if (s->family->stamp) {
+        m->packet = t->packet;
+        s->family->stamp(s, t->to, &m->packet);
+    }
     m->end = (u32)t->length;
     m->scm = t->scm;
     t->scm = NULL;
@@ -503,6 +507,8 @@ static long receive_datagram(struct socket *s, struct transfer *t)
     if (m->end > t->length)
         t->out_flags |= MSG_TRUNC;
     t->pid = m->pid;
+    t->packet = m->packet;
+    t->has_packet = true;
     if (m->from)
         t->from = *m->from;
     n = t->flags & MSG_TRUNC ? m->end : n;
