@@ -23,9 +23,6 @@
 #include "cell/proc/signal.h"
 
 enum { BUDGET_PART = 4 }; /* a quarter of the memory for files that nobody uses */
-/* The warden changes the rings without the kernel lock. Should its wake fall between a thread's look at them
- * and its sleep, so much later the thread looks again. */
-#define LOOK_AGAIN_NS 20000000
 /* Do not end a process by themselves. */
 #define HARMLESS                                                                                             \
     (SIGBIT(SIGCHLD) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGCONT) | SIGBIT(SIGSTOP) |               \
@@ -193,7 +190,7 @@ static int await(struct fetch *f)
                 continue;
             }
         }
-        (void)thread_sleep_killable(monotonic_ns() + LOOK_AGAIN_NS);
+        (void)thread_sleep_killable(monotonic_ns() + HOST_LOOK_AGAIN_NS);
     }
     waitq_del(&answer);
     if (drives) {

@@ -169,7 +169,7 @@ static void bytes_behind_the_end_are_zeros(void **state)
     long fd;
 
     (void)state;
-    show(1, 3 * PAGE_);
+    show(1, 3UL * PAGE_);
     server_file(FIRST)->size = 100; /* of 12288 that were sent */
     fd = open_at("f0", O_RDWR);
     assert_int_equal(CELL(ftruncate, fd, 2 * PAGE_), 0);
@@ -421,7 +421,6 @@ static void random_answers_do_no_harm(void **state)
         server_end();
         for (int k = 0; k < 3; k++) {
             long fd = open_at("f0", random_number() % 2 ? O_RDONLY : O_RDWR);
-            assert_true(fd >= 0 || fd < 0);
             if (fd >= 0) {
                 assert_true(CELL(read, fd, buf, sizeof(buf)) >= 0);
                 CELL(close, fd);
