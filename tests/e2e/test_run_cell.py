@@ -1,5 +1,6 @@
 """The host's side of the cell wall, with a stand-in for the cell's kernel that keeps the rules or breaks them (fake_cell.c), and what the real one
 must not change about it. What every wall promises is in test_wall_conformance.py."""
+import hashlib
 import os
 import pathlib
 import random
@@ -237,6 +238,228 @@ def test_a_file_is_opened_with_the_rights_of_the_sandbox(cell):
     assert done.returncode == 125 and "Permission denied" in done.stderr and "secret" not in done.stdout
     secret.chmod(0o644)
     assert cell.run("--mount", "%s:/secret" % secret, "--", "cat", "/secret").stdout == "secret"
+
+
+def tree_of(cell, name, files, size):
+    """A directory of files 000, 001 ..., each of `size` bytes: lines with its number. Made once for a mode."""
+    place = cell.base / name
+    if not place.exists():
+        cell.directory(name)
+        for k in range(files):
+            (place / ("%03d" % k)).write_bytes(contents(k, size))
+            os.chown(place / ("%03d" % k), cell.uid, cell.uid)
+    return place
+
+
+def limited(cell, memory):
+    """A limit needs a cgroup, which not everybody may create."""
+    return ("--memory", memory) if cell.mode == "root" else ()
+
+
+def contents(k, size):
+    return ((b"%03d " % k) * 255 + b"end\n") * (size // 1024)
+
+
+def test_a_workspace_may_be_larger_than_the_memory(cell):
+    size, n = 1 << 20, 300
+    work = tree_of(cell, "large", n, size)
+    options = (*limited(cell, "64M"), "--workspace", work)
+    began = time.monotonic()
+    cell.sh("true", *options)
+    assert time.monotonic() - began < 3
+    assert cell.sh("ls -l 007 | awk '{ print $5 }'; md5sum <007; du -k 007", *options).split() == [
+        str(size), hashlib.md5(contents(7, size)).hexdigest(), "-", str(size // 1024), "007"]
+    assert cell.sh("grep -rlF '123 end' . ; grep -rF 'end' . | wc -l", *options) == "./123\n%d\n" % (n * size // 1024)
+    # What is changed early is dropped and comes back as it was changed; the time stamps of what is not written stay.
+    cell.sh("""stat -c %Y * >/tmp/before
+        for k in 000 111 299; do echo more >>$k; done
+        cat * | wc -c
+        for k in 000 111 299; do tail -n 1 $k | grep -q more || exit 3; stat -c %Y $k >>/tmp/times; done
+        cat * >/dev/null
+        for k in 000 111 299; do stat -c %Y $k; done | cmp - /tmp/times || exit 4
+        stat -c %Y * | diff /tmp/before - | grep -c '^>' | grep -qx '[0-3]' || exit 5
+        mv 001 moved && echo moved >>moved && rm 002 && head -c 40000000 /dev/zero >zeros""", *options)
+    assert [(work / k).read_bytes() for k in ("000", "111", "299")] == [contents(k, size) + b"more\n" for k in (0, 111, 299)]
+    assert (work / "moved").read_bytes() == contents(1, size) + b"moved\n" and not (work / "001").exists() and not (work / "002").exists()
+    assert (work / "zeros").read_bytes() == bytes(40000000)
+    shutil.rmtree(work)
+
+
+def test_a_file_larger_than_the_memory_cannot_be_opened_and_others_can(cell):
+    if not limited(cell, "64M"):
+        pytest.skip("rootless: no limit")
+    work = cell.directory("one")
+    with open(work / "huge", "wb") as f:
+        for _ in range(80):
+            f.write(b"x" * (1 << 20))
+    (work / "small").write_text("small")
+    done = cell.run("--memory", "64M", "--workspace", work, "--", "sh", "-c", "stat -c %s huge; cat huge; cat small; : >huge; echo new >huge; cat huge")
+    assert done.stdout == "%d\nsmallnew\n" % (80 << 20), done.stderr
+    assert "huge" in done.stderr and "No space left on device" in done.stderr
+    assert (work / "huge").read_text() == "new\n"
+
+
+def test_what_the_host_changes_before_a_file_is_opened_is_seen_then(cell):
+    work = cell.directory("changing-files")
+    secret = cell.base / "outside-of-it"
+    secret.write_text("secret")
+    for name in ("open", "changed", "gone", "link", "directory", "fifo", "kept"):
+        (work / name).write_text("first\n")
+        os.chown(work / name, cell.uid, cell.uid)
+    script = """exec 4<open; cat kept; echo up; read go; cat changed; stat -c %s changed; cat kept; cat <&4
+        for f in gone link directory fifo; do cat $f && echo $f; done; ls | wc -l"""
+    process = cell.start("--workspace", work, "--", "sh", "-c", script, stdin=subprocess.PIPE)
+    assert (process.stdout.readline(), process.stdout.readline()) == ("first\n", "up\n")
+    for name in ("changed", "kept", "open"):
+        (work / name).write_text("second time\n")
+    for name in ("gone", "link", "directory", "fifo"):
+        (work / name).unlink()
+    (work / "link").symlink_to(secret)
+    (work / "directory").mkdir()
+    os.mkfifo(work / "fifo")
+    out, err = process.communicate("\n", timeout=30)
+    # What was opened before is as it was then, what was not is as it is now, what cannot be had is an error.
+    assert out == "second time\n12\nfirst\nfirst\n7\n", (out, err)
+    assert "'gone': No such file or directory" in err and err.count("cat: ") == 4, err
+
+
+def test_a_file_of_somebody_else_is_an_error_and_not_empty(cell):
+    if os.geteuid() != 0:
+        pytest.skip("not root: there is nobody else")
+    work = cell.directory("others")
+    (work / "theirs").write_text("secret")
+    (work / "theirs").chmod(0o600)
+    os.chown(work / "theirs", 12345, 12345)
+    (work / "locked").write_text("mine")
+    os.chown(work / "locked", cell.uid, cell.uid)
+    (work / "locked").chmod(0o200)
+    done = cell.run("--workspace", work, "--", "sh", "-c", "cat theirs; cat locked; chmod 600 locked; cat locked; echo more >>locked; chmod 0 locked")
+    assert done.stdout == "mine" and done.stderr.count("Permission denied") == 2, done
+    assert (work / "locked").read_text() == "minemore\n" and (work / "locked").stat().st_mode & 0o777 == 0
+
+
+def test_a_file_can_be_mounted_and_is_read_when_it_is_opened(cell):
+    file = cell.base / "mounted-file"
+    file.write_bytes(contents(5, 1 << 20))
+    os.chown(file, cell.uid, cell.uid)
+    script = "stat -c %s /f; cmp /f /f && md5sum </f; (echo x >/f) 2>/dev/null || echo no"
+    assert cell.sh(script, "--mount", "%s:/f" % file).split() == [str(1 << 20), hashlib.md5(file.read_bytes()).hexdigest(), "-", "no"]
+    cell.sh("echo x >>/f; truncate -s 3 /f", "--mount", "%s:/f:rw" % file)
+    assert file.read_bytes() == contents(5, 1024)[:3]
+
+
+MANY = r"""
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+enum { THREADS = 16, FILES = 200, ROUNDS = 1 };
+static int wrong;
+static void *run(void *arg)
+{
+    unsigned seed = (unsigned)(long)arg;
+    char name[16], *buf = malloc(1 << 20);
+    for (int i = 0; i < FILES * ROUNDS; i++) {
+        int k = rand_r(&seed) % FILES, fd;
+        long n, size = 0;
+        snprintf(name, sizeof(name), "%03d", k);
+        fd = open(name, O_RDONLY);
+        while (fd >= 0 && (n = read(fd, buf, 1 << 20)) > 0) {
+            for (long at = 0; at < n; at += 4)
+                if (memcmp(buf + at, name, 3) && memcmp(buf + at, "end", 3))
+                    __atomic_fetch_add(&wrong, 1, __ATOMIC_SEQ_CST);
+            size += n;
+        }
+        if (fd < 0 || size != 256 << 10)
+            __atomic_fetch_add(&wrong, 1, __ATOMIC_SEQ_CST);
+        close(fd);
+    }
+    return NULL;
+}
+int main(void)
+{
+    pthread_t t[THREADS];
+    for (long i = 0; i < THREADS; i++)
+        pthread_create(&t[i], NULL, run, (void *)(i + 1));
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(t[i], NULL);
+    printf("wrong: %d\n", wrong);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    path = tmp_path_factory.mktemp("many") / "many"
+    subprocess.run(["musl-gcc", "-static", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-pthread", "-x", "c", "-", "-o", path], input=MANY.encode(), check=True,
+                   timeout=60)
+    path.parent.chmod(0o755)
+    return path
+
+
+def test_many_threads_open_many_files_at_once(cell, many):
+    work = tree_of(cell, "many-files", 200, 256 << 10)
+    shutil.copy(many, work / "run")
+    (work / "run").chmod(0o755)
+    # Room for some of them: they are dropped and come again all the time.
+    done = cell.run(*limited(cell, "96M"), "--workspace", work, "--", "./run", timeout=120)
+    assert (done.returncode, done.stdout) == (0, "wrong: 0\n"), done
+    done = cell.run(*limited(cell, "96M"), "--workspace", work, "--", "sh", "-c", "./run & ./run & wait", timeout=120)
+    assert (done.returncode, done.stdout) == (0, "wrong: 0\n" * 2), done
+
+
+def file_server(run):
+    warden, _ = warden_and_cell(run)
+    names = {p: pathlib.Path("/proc/%d/cmdline" % p).read_bytes() for p in children(warden)}
+    return next(p for p, name in names.items() if name.startswith(b"ironclaw-files"))
+
+
+def test_a_file_server_that_is_killed_ends_a_wait_with_an_error(cell):
+    work = tree_of(cell, "server", 3, 1 << 20)
+    script = "cat 001 | wc -c; echo up; read go; cat 000; echo $?; cat 001 | wc -c; cat 002; echo $?"
+    process = cell.start("--workspace", work, "--", "sh", "-c", script, stdin=subprocess.PIPE)
+    assert (process.stdout.readline(), process.stdout.readline()) == ("%d\n" % (1 << 20), "up\n")
+    server = file_server(process)
+    os.kill(server, signal.SIGSTOP)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    time.sleep(0.5)  # it waits for the contents
+    assert process.poll() is None
+    os.kill(server, signal.SIGKILL)
+    out, err = process.communicate(timeout=30)
+    assert out == "1\n%d\n1\n" % (1 << 20) and err.count("Input/output error") == 2, (out, err)
+
+
+def test_a_file_server_that_is_killed_while_it_sends_is_no_hang(cell):
+    work = tree_of(cell, "sending", 60, 1 << 20)
+    for _ in range(3):
+        script = """echo up; n=0; while test $n -lt 30 && cat * >/dev/null; do n=$((n + 1)); done 2>/tmp/errors
+            grep -c 'Input/output error' /tmp/errors"""
+        process = cell.start(*limited(cell, "128M"), "--workspace", work, "--", "sh", "-c", script)
+        assert process.stdout.readline() == "up\n"
+        server = file_server(process)
+        time.sleep(random.random() * 0.1)
+        os.kill(server, signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+        # Without a limit all of it may have been there already.
+        assert cell.mode == "rootless" or int(out) >= 1, (out, err)
+
+
+def test_a_program_that_waits_for_a_file_can_be_killed(cell):
+    work = tree_of(cell, "waiting", 2, 1 << 20)
+    script = "echo up; read go; cat 000 & sleep 0.3; kill -9 $!; wait $!; echo $?; timeout 0.3 cat 001; echo $?"
+    process = cell.start("--workspace", work, "--", "sh", "-c", script, stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "up\n"
+    server = file_server(process)
+    os.kill(server, signal.SIGSTOP)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert [process.stdout.readline() for _ in range(2)] == ["137\n", "143\n"]
+    os.kill(server, signal.SIGCONT)
+    process.communicate(timeout=30)
 
 
 # ---- the image
