@@ -19,6 +19,11 @@
 
 enum { STREAM = 0, CANNOT = 125 };
 
+/* What is said at the start is many short records: they are sent many at a time. */
+static char held[1 << 16];
+static size_t nheld;
+static bool holding;
+
 static int send_all(struct iovec v[3])
 {
     size_t i = 0;
@@ -39,8 +44,32 @@ static int send_all(struct iovec v[3])
     return 0;
 }
 
+static int release(void)
+{
+    struct iovec v[3] = {{held, nheld}, {NULL, 0}, {NULL, 0}};
+
+    nheld = 0;
+    return v[0].iov_len > 0 ? send_all(v) : 0;
+}
+
+static char *append(char *at, const void *from, size_t n)
+{
+    if (n > 0)
+        memcpy(at, from, n);
+    return at + n;
+}
+
 int files_send(const struct files_record *r, const void *name, const void *data)
 {
+    size_t n = sizeof(*r) + r->name_length + r->data_length;
+
+    if (nheld + n > sizeof(held) && release() < 0)
+        return -1;
+    if (holding && n <= sizeof(held)) {
+        (void)append(append(append(held + nheld, r, sizeof(*r)), name, r->name_length), data, r->data_length);
+        nheld += n;
+        return 0;
+    }
     return send_all((struct iovec[3]){{(void *)(uintptr_t)r, sizeof(*r)},
                                       {(void *)(uintptr_t)name, r->name_length},
                                       {(void *)(uintptr_t)data, r->data_length}});
@@ -115,6 +144,7 @@ int main(int argc, char **argv)
 {
     static struct server s = {.cached = -1};
     struct err e = ERR_INIT;
+    bool failed;
 
     if (argc < 2 || argc > FILES_ROOTS + 1 || fcntl(FILES_FIRST_ROOT, F_GETFD) < 0) {
         (void)!write(2, "ironclaw-files is started by a cell's warden, not by hand\n", 58);
@@ -129,7 +159,12 @@ int main(int argc, char **argv)
         s.roots[s.nroots++] = (struct root){
             .fd = FILES_FIRST_ROOT + i - 1, .writable = argv[i][0] == 'w', .target = argv[i] + 1};
     s.table = table_create();
-    if (!s.table || files_seal(&s, &e) < 0 || files_load(&s, &e) < 0) {
+    holding = true;
+    failed = !s.table || files_seal(&s, &e) < 0 || files_load(&s, &e) < 0;
+    holding = false;
+    if (release() < 0)
+        return CANNOT;
+    if (failed) {
         struct files_record r = {.magic = FILES_MAGIC,
                                  .op = FILES_FAILED,
                                  .mode = (uint32_t)e.code,
