@@ -38,7 +38,6 @@ struct shared {
     _Atomic u32 ending[CELL_WAKES]; /* slot of a thread that is on its last host call: not 0 */
     u32 unused;                     /* CLONE_CHILD_CLEARTID needs a word */
     u64 kernel_started_ns;
-    u64 children_again; /* proc/exit.c: when pid 1 looks at everybody's children; 0: no need */
 
     /* proc/timer.c */
     struct list timers; /* armed, soonest first */

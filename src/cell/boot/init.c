@@ -206,7 +206,6 @@ void init_run(void)
         take_signals();
         tty_service();
         next = timers_run();
-        next = MIN(next, process_check_again());
         pending = atomic_fetch_and(&current()->arch.pending, 0);
         if (pending & PENDING_CHILD)
             process_check_children(current_process, pending & PENDING_KILLED);

@@ -24,7 +24,7 @@
 #include "cell/proc/timer.h"
 #include "cell/tty/tty.h"
 
-enum { VANISHING_NS = 20000000, AGAIN_NS = 50000000 };
+enum { VANISHING_NS = 20000000 };
 
 void process_notify_parent(struct process *p)
 {
@@ -275,46 +275,10 @@ static bool find_killed(struct process *p)
     return found;
 }
 
-/* Standard signals do not queue: the host may have told two ends with one SIGCHLD, of which the second was
- * another kind of end, or came before its task was gone. */
-static void look_again_later(const struct process *p)
-{
-    list_for_each(n, &p->children)
-    {
-        const struct process *child = list_entry(n, struct process, siblings);
-        if (child->state != PROCESS_ALIVE || child->host_pid == 0 || SHARED->children_again)
-            continue;
-        SHARED->children_again = monotonic_ns() + AGAIN_NS;
-        thread_wake(SHARED->init->leader);
-    }
-}
-
-u64 process_check_again(void)
-{
-    bool found;
-
-    if (!SHARED->children_again)
-        return NO_DEADLINE;
-    if (monotonic_ns() < SHARED->children_again)
-        return SHARED->children_again;
-    SHARED->children_again = 0;
-    do { /* from the start after each find: it takes processes off the list */
-        found = false;
-        list_for_each(n, process_list())
-        {
-            found = find_killed(list_entry(n, struct process, all));
-            if (found)
-                break;
-        }
-    } while (found);
-    return NO_DEADLINE;
-}
-
 void process_check_children(struct process *p, bool killed)
 {
     u64 start;
 
-    look_again_later(p);
     if (find_killed(p) || !killed)
         return;
     /* The host tells of a death a moment before the task is gone. */

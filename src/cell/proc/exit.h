@@ -15,7 +15,5 @@ void process_notify_parent(struct process *p);
 /* The host told that a child of it ended: which, and did it tell us before? `killed`: by a signal, so not by
  * our own doing. */
 void process_check_children(struct process *p, bool killed);
-/* In pid 1: looks once more where it has to, and returns when it has to again (NO_DEADLINE: never). */
-u64 process_check_again(void);
 /* exec or exit of a vfork child: its parent goes on. */
 void process_vfork_done(struct process *p);
