@@ -436,11 +436,13 @@ def test_a_file_server_that_is_killed_ends_a_wait_with_an_error(cell):
 def test_a_file_server_that_is_killed_while_it_sends_is_no_hang(cell):
     work = tree_of(cell, "sending", 60, 1 << 20)
     for _ in range(3):
-        script = """echo up; n=0; while test $n -lt 30 && cat * >/dev/null; do n=$((n + 1)); done 2>/tmp/errors
+        script = """echo up; read go; n=0; while test $n -lt 30 && cat * >/dev/null; do n=$((n + 1)); done 2>/tmp/errors
             grep -c 'Input/output error' /tmp/errors"""
-        process = cell.start(*limited(cell, "128M"), "--workspace", work, "--", "sh", "-c", script)
+        process = cell.start(*limited(cell, "128M"), "--workspace", work, "--", "sh", "-c", script, stdin=subprocess.PIPE)
         assert process.stdout.readline() == "up\n"
         server = file_server(process)
+        process.stdin.write("\n")
+        process.stdin.flush()
         time.sleep(random.random() * 0.1)
         os.kill(server, signal.SIGKILL)
         out, err = process.communicate(timeout=60)
