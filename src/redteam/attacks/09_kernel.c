@@ -25,6 +25,7 @@ enum {
     STUCK_US = 30000,
     STUCK_KILL_MS = 600,
     TRIES = 6,
+    STUCK_TRIES = 3, /* or between the call and its return: what really waits does so each time */
     OLD_NUMBERS = 512,
     FUTURE = 512,
     BATCH = 64,
@@ -131,7 +132,7 @@ static enum outcome try_number(struct slot *s, long number, int set, bool old)
 {
     enum outcome got = UNTRIED;
 
-    for (int i = 0; i < TRIES && got == UNTRIED; i++) {
+    for (int i = 0; i < TRIES && (got == UNTRIED || (got == STUCK && i < STUCK_TRIES)); i++) {
         if (i > 0)
             (void)usleep(STUCK_US);
         got = try_once(s, number, set, old);
