@@ -89,6 +89,7 @@ struct thread {
 
     /* proc/wait.c */
     _Atomic u32 *word; /* wake word, in the memory file's table */
+    u32 seen;          /* its value when the thread last came back from sleep: a wake since then counts */
     bool sleeping;     /* on its word */
     struct patience patience;
     struct list waiters; /* waiter.mine: on which queues it is, should the host kill it there */

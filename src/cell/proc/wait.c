@@ -121,6 +121,17 @@ static bool look(struct thread *t, u32 seen, u64 begin)
     return woken || atomic_load(t->word) != seen || atomic_load(&t->arch.pending);
 }
 
+/* Since the thread last came back from here, not since this moment: the warden wakes without the kernel lock,
+ * so between a look at a ring and the way to sleep. For nothing, at times: the caller looks again. */
+static bool was_woken(struct thread *t)
+{
+    u32 now = atomic_load(t->word);
+    bool woken = now != t->seen;
+
+    t->seen = now;
+    return woken;
+}
+
 /* What the host told meanwhile and no program needs to know of is dealt with here. */
 static bool interrupted(struct thread *t)
 {
@@ -139,26 +150,26 @@ int thread_sleep(u64 deadline)
 {
     struct thread *t = current();
     struct __kernel_timespec ts = to_timespec(deadline);
-    u32 seen = atomic_load(t->word);
     u64 begin = cycles();
     long rc;
 
     if (interrupted(t))
         return -ERESTARTSYS;
-    if (atomic_load(t->word) != seen)
+    if (was_woken(t))
         return 0;
-    if (t->patience.window > 0 && HEADER->cpus > 1 && look(t, seen, begin)) {
+    if (t->patience.window > 0 && HEADER->cpus > 1 && look(t, t->seen, begin)) {
         t->patience.penalty = 0;
+        (void)was_woken(t);
         return interrupted(t) ? -ERESTARTSYS : 0;
     }
     t->sleeping = true;
     kernel_unlock();
-    rc = cell_futex_wait(t->word, FUTEX_WAIT_BITSET, seen, deadline == NO_DEADLINE ? NULL : &ts,
+    rc = cell_futex_wait(t->word, FUTEX_WAIT_BITSET, t->seen, deadline == NO_DEADLINE ? NULL : &ts,
                          FUTEX_BITSET_MATCH_ANY);
     kernel_lock();
     t->sleeping = false;
     patience_learn(&t->patience, cycles() - begin);
-    if (atomic_load(t->word) != seen)
+    if (was_woken(t))
         return 0;
     if (rc == -ETIMEDOUT)
         return -ETIMEDOUT;
@@ -169,18 +180,19 @@ int thread_sleep_killable(u64 deadline)
 {
     struct thread *t = current();
     struct __kernel_timespec ts = to_timespec(deadline);
-    u32 seen = atomic_load(t->word);
     long rc;
 
     if (t->process->exiting || t->exiting)
         return -ERESTARTSYS;
+    if (was_woken(t))
+        return 0;
     t->sleeping = true;
     kernel_unlock();
-    rc = host_futex(t->word, FUTEX_WAIT_BITSET, seen, deadline == NO_DEADLINE ? NULL : &ts,
+    rc = host_futex(t->word, FUTEX_WAIT_BITSET, t->seen, deadline == NO_DEADLINE ? NULL : &ts,
                     FUTEX_BITSET_MATCH_ANY);
     kernel_lock();
     t->sleeping = false;
-    if (rc == -ETIMEDOUT && atomic_load(t->word) == seen)
+    if (!was_woken(t) && rc == -ETIMEDOUT)
         return -ETIMEDOUT;
     return t->process->exiting || t->exiting ? -ERESTARTSYS : 0;
 }
