@@ -36,6 +36,8 @@ def results(wall, module, tests):
             elif child.tag == "skipped":
                 word = "skipped: " + (child.text or "").strip()[:150]
         found[case.get("name") or "(a module's own step)"] = word
+    if len(found) < 2:
+        raise SystemExit("test_%s, %s: no tests ran: %s" % (module, wall, found))
     return found
 
 
