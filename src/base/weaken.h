@@ -3,8 +3,8 @@
  *
  * Only a build with -Dweakened=true has these switches (./run weakened); in every other build weakened() is
  * the constant false, and neither the names of the switches nor the code behind them is left in a binary
- * (tests/e2e/test_redteam_controls.py looks). IRONCLAW_WEAKEN in the environment of the control plane names
- * the protections to leave out, with commas.
+ * (tests/e2e/test_redteam.py looks). IRONCLAW_WEAKEN in the environment of the control plane names the
+ * protections to leave out, with commas.
  */
 #pragma once
 #include <stdbool.h>

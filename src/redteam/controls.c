@@ -261,15 +261,15 @@ static bool run_set(const struct set *set, bool root, json_t *rows, struct err *
     return ok;
 }
 
-int controls_run(json_t **out, struct err *e)
+int controls_run(const char *wall, json_t **out, struct err *e)
 {
     json_t *rows = json_array(), *baseline = json_array();
     bool root = geteuid() == 0, ok = true;
 
     (void)printf("%-54s %-8s %s\n", "PROTECTION TAKEN AWAY", "", "ATTACKS THAT NOTICE (others tried)");
     for (size_t i = 0; i < ARRAY_LEN(sets) && !e->code && !interrupted; i++) {
-        if (!wall_find(sets[i].wall)->probe(NULL))
-            continue; /* this host has no such wall */
+        if ((wall && strcmp(wall, sets[i].wall) != 0) || !wall_find(sets[i].wall)->probe(NULL))
+            continue; /* nobody asked for it, or this host has no such wall */
         ok = run_baseline(&sets[i], root, baseline, e) && run_set(&sets[i], root, rows, e) && ok;
     }
     *out = json_pack("{s:s,s:i,s:b,s:b,s:o,s:o}", "schema", "ironclaw-redteam-controls", "version", 1, "root",

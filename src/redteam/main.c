@@ -362,21 +362,28 @@ static int verify(int argc, char **argv)
 }
 
 #ifdef IRONCLAW_WEAKENED
-/* --negative-controls [--json FILE] */
+/* --negative-controls [--wall W] [--json FILE] */
 static int negative_controls(int argc, char **argv)
 {
     struct err e = ERR_INIT;
+    const char *wall = NULL, *file = NULL;
     json_t *table = NULL;
     int rc;
 
-    if (argc != 1 && !(argc == 3 && !strcmp(argv[1], "--json"))) {
-        (void)fprintf(stderr, "usage: ironclaw redteam --negative-controls [--json FILE]\n");
-        return EXIT_USAGE;
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 < argc && !strcmp(argv[i], "--json")) {
+            file = argv[i + 1];
+        } else if (i + 1 < argc && !strcmp(argv[i], "--wall") && wall_find(argv[i + 1])) {
+            wall = argv[i + 1];
+        } else {
+            (void)fprintf(stderr, "usage: ironclaw redteam --negative-controls [--wall W] [--json FILE]\n");
+            return EXIT_USAGE;
+        }
     }
     plane_sweep();
-    rc = controls_run(&table, &e);
-    if (argc == 3 && table && json_dump_file(table, argv[2], JSON_INDENT(1)) < 0 && rc >= 0)
-        rc = err_set(&e, EIO, "cannot write %s", argv[2]);
+    rc = controls_run(wall, &table, &e);
+    if (file && table && json_dump_file(table, file, JSON_INDENT(1)) < 0 && rc >= 0)
+        rc = err_set(&e, EIO, "cannot write %s", file);
     json_decref(table);
     if (rc < 0)
         (void)fprintf(stderr, "ironclaw: %s\n", e.text);

@@ -314,7 +314,8 @@ int report_write(const struct results *r, struct api *signer, bool complete, con
 int report_verify(const char *path, const char *key_path, struct err *e);
 
 #ifdef IRONCLAW_WEAKENED
-/* Takes each protection away and prints the table "protection - attacks that notice". Returns 0 if all were
- * noticed, 1 if not, -1 with e. *out gets the table as JSON, also then. */
-int controls_run(json_t **out, struct err *e);
+/* Takes each protection of `wall` (NULL: of every wall that has controls) away and prints the table
+ * "protection - attacks that notice". Returns 0 if all were noticed, 1 if not, -1 with e. *out gets the table
+ * as JSON, also then. */
+int controls_run(const char *wall, json_t **out, struct err *e);
 #endif
