@@ -326,7 +326,7 @@ def test_what_the_host_changes_before_a_file_is_opened_is_seen_then(cell):
 def test_a_file_of_somebody_else_is_an_error_and_not_empty(cell):
     if os.geteuid() != 0:
         pytest.skip("not root: there is nobody else")
-    work = cell.directory("others")
+    work = cell.directory("others-meanwhile")
     (work / "theirs").write_text("secret")
     (work / "theirs").chmod(0o600)
     os.chown(work / "theirs", 12345, 12345)

@@ -76,7 +76,9 @@ def wardens():
 
 
 def parent(pid):
-    return int(read(pathlib.Path("/proc/%d/stat" % pid)).rsplit(")", 1)[1].split()[1])
+    """0: it has ended."""
+    stat = read(pathlib.Path("/proc/%d/stat" % pid))
+    return int(stat.rsplit(")", 1)[1].split()[1]) if stat else 0
 
 
 def is_idle(keeper):

@@ -30,6 +30,8 @@ def session(plane):
 
 def test_two_sessions_share_nothing(plane, session):
     others = [plane.session("coder"), plane.session("other")]
+    for other in others:
+        plane.running(other)
     plane.ask(session, "write: /workspace/mine: canary-7f3a")
     plane.ask(session, "my secret is canary-7f3a")
     uids = {s: os.stat(os.path.join(plane.state, "workspaces", s)).st_uid for s in [session] + others}

@@ -333,8 +333,15 @@ static void judge_lock(struct arena *a, struct trial *t)
 
     if (!ruin(a, t, &spare, "really 1\n"))
         return;
-    (void)usleep(500000);
+    /* What it had said before is on its way: until nothing more comes. */
     said = count_messages(a, &spare);
+    for (int i = 0; i < 20; i++) {
+        size_t before = said;
+        (void)usleep(500000);
+        said = count_messages(a, &spare);
+        if (said == before)
+            break;
+    }
     silent = arena_post(a, &spare, "ping", 0, "", &e) == 0;
     (void)usleep(SILENCE_US);
     /* Else it is not held, and the rest shows nothing. */
