@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <stdarg.h>
 #include "show.h"
 
 #ifndef TOP
@@ -45,6 +46,18 @@ static const struct {
     {IN_ISDIR, "ISDIR"},
 };
 
+/* Appends as far as there is room. */
+static __attribute__((format(printf, 4, 5))) void add(char *line, size_t cap, size_t *n, const char *fmt, ...)
+{
+    va_list ap;
+    int rc;
+
+    va_start(ap, fmt);
+    rc = vsnprintf(line + *n, cap - *n, fmt, ap);
+    va_end(ap);
+    *n = rc < 0 ? *n : *n + (size_t)rc < cap ? *n + (size_t)rc : cap - 1;
+}
+
 /* All that is in the queue, on one line: "2:CREATE|ISDIR(name)+". A + says that the cookie is that of the
  * event before, a * that there is one of its own. */
 static void show_events(const char *what, int fd)
@@ -60,16 +73,16 @@ static void show_events(const char *what, int fd)
             const struct inotify_event *e = (const void *)(buf + at);
             const char *between = "";
             if (n < sizeof(line) - 400) {
-                n += (size_t)sprintf(line + n, " %d:", e->wd);
+                add(line, sizeof(line), &n, " %d:", e->wd);
                 for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
                     if (e->mask & bits[i].bit) {
-                        n += (size_t)sprintf(line + n, "%s%s", between, bits[i].name);
+                        add(line, sizeof(line), &n, "%s%s", between, bits[i].name);
                         between = "|";
                     }
                 if (e->len)
-                    n += (size_t)sprintf(line + n, "(%s/%u)", e->name, e->len);
+                    add(line, sizeof(line), &n, "(%s/%u)", e->name, e->len);
                 if (e->cookie)
-                    n += (size_t)sprintf(line + n, "%s", e->cookie == cookie ? "+" : "*");
+                    add(line, sizeof(line), &n, "%s", e->cookie == cookie ? "+" : "*");
             }
             cookie = e->cookie;
             at += (long)(sizeof(*e) + e->len);
@@ -402,7 +415,7 @@ static void test_flags(int fd)
     show("through a descriptor", inotify_add_watch(fd, "/proc/self/fd/99", IN_OPEN));
     {
         char path[64];
-        (void)sprintf(path, "/proc/self/fd/%d", f);
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", f);
         show_ok("through a descriptor", inotify_add_watch(fd, path, IN_OPEN));
     }
     (void)unlink(TOP "/dir/file");
@@ -485,7 +498,7 @@ int main(void)
 {
     int fd;
 
-    if (system("rm -rf " TOP) != 0 || mkdir(TOP, 0755) < 0 || mkdir(TOP "/dir", 0755) < 0)
+    if (mkdir(TOP, 0755) < 0 || mkdir(TOP "/dir", 0755) < 0)
         return 1;
     write_file(TOP "/file", "text");
     write_file(TOP "/secret", "text");

@@ -22,9 +22,16 @@ typedef uint64_t u64;
 typedef int32_t s32;
 typedef int64_t s64;
 
-#define ARRAY_LEN(a)                  (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                     ((a) < (b) ? (a) : (b))
-#define MAX(a, b)                     ((a) > (b) ? (a) : (b))
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+/* Each side is evaluated once: it may be a counter that the other end of a ring moves. Not for constants. */
+#define MIN(a, b)            CHOOSE_(<, a, b, __COUNTER__)
+#define MAX(a, b)            CHOOSE_(>, a, b, __COUNTER__)
+#define CHOOSE_(op, a, b, n) CHOOSE_ONCE_(op, a, b, n)
+#define CHOOSE_ONCE_(op, a, b, n)                                                                            \
+    ({                                                                                                       \
+        __typeof__(1 ? (a) : (b)) a_##n = (a), b_##n = (b);                                                  \
+        a_##n op b_##n ? a_##n : b_##n;                                                                      \
+    })
 #define PAGE                          4096UL
 #define PAGE_UP(n)                    (((n) + PAGE - 1) & ~(PAGE - 1))
 #define PAGE_DOWN(n)                  ((n) & ~(PAGE - 1))

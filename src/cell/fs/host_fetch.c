@@ -190,7 +190,7 @@ static int await(struct fetch *f)
                 continue;
             }
         }
-        (void)thread_sleep_killable(monotonic_ns() + HOST_LOOK_AGAIN_NS);
+        (void)thread_sleep_killable(NO_DEADLINE);
     }
     waitq_del(&answer);
     if (drives) {

@@ -53,9 +53,7 @@ static void send_queue(void)
 
     while (!list_empty(&host->queue)) {
         struct told *t = list_entry(host->queue.next, struct told, node);
-        /* Room that the warden makes meanwhile is for the next round: stream_write() looks twice. */
-        size_t room = stream_room(host->stream), left = t->length - t->sent;
-        long n = room > 0 ? stream_write(host->stream, t->bytes + t->sent, MIN(left, room)) : -EAGAIN;
+        long n = stream_write(host->stream, t->bytes + t->sent, t->length - t->sent);
         if (n < 0)
             break;
         t->sent += (size_t)n;
@@ -253,26 +251,13 @@ static u8 *next_part(size_t *missing)
     return host->data + at;
 }
 
-/* As stream_read(). Of what the warden puts there meanwhile nothing is taken: stream_read() looks twice, and
- * must find no less room for it the second time. */
-static long read_now(u8 *to, size_t n)
-{
-    size_t there = stream_available(host->stream);
-
-    if (there > 0)
-        return stream_read(host->stream, to, MIN(there, n));
-    if (!(atomic_load(&STREAM(CELL_STREAM_FILES)->rx_flags) & (CELL_END | CELL_RESET)))
-        return -EAGAIN;
-    return stream_read(host->stream, to, n); /* no more will be put there */
-}
-
 int host_receive(void)
 {
     size_t missing;
     u8 *to = next_part(&missing);
 
     while (missing > 0) {
-        long n = read_now(to, missing);
+        long n = stream_read(host->stream, to, missing);
         if (n == -EAGAIN)
             return 0;
         if (n <= 0)

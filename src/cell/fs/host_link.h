@@ -41,10 +41,6 @@ struct host_link {
 };
 extern struct host_link *host; /* NULL: no directories of the host. Set once at boot */
 
-/* The warden changes the rings without the kernel lock. Should its wake fall between a thread's look at them
- * and its sleep, the thread looks again so much later. */
-#define HOST_LOOK_AGAIN_NS 20000000
-
 /* inode.host, of regular files of the host */
 enum {
     HOST_ABSENT = 1,  /* no contents here: size and times are what was known last */

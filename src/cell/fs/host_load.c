@@ -25,9 +25,9 @@ static int await_record(void)
     while ((rc = host_receive()) == 0) {
         stream_wait(host->stream, &w);
         if (!stream_readable(host->stream))
-            rc = thread_sleep_killable(monotonic_ns() + HOST_LOOK_AGAIN_NS);
+            rc = thread_sleep_killable(NO_DEADLINE);
         waitq_del(&w);
-        if (rc < 0 && rc != -ETIMEDOUT)
+        if (rc < 0)
             return rc;
     }
     return rc;

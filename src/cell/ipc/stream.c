@@ -141,8 +141,8 @@ long stream_read(struct stream *s, USER void *buf, size_t len)
 {
     struct cell_stream *c = STREAM(s->index);
     u32 head = atomic_load(&c->rx_head), flags = atomic_load(&c->rx_flags);
-    size_t there = stream_available(s); /* once: the warden adds to it meanwhile */
-    size_t n = MIN(there, len), first = MIN(n, (size_t)(CELL_RING_SIZE - head % CELL_RING_SIZE)), missing;
+    size_t n = MIN(stream_available(s), len),
+           first = MIN(n, (size_t)(CELL_RING_SIZE - head % CELL_RING_SIZE)), missing;
 
     if (len == 0)
         return 0;
@@ -167,8 +167,8 @@ long stream_write(struct stream *s, USER const void *buf, size_t len)
 {
     struct cell_stream *c = STREAM(s->index);
     u32 tail = atomic_load(&c->tx_tail);
-    size_t room = stream_room(s); /* once: the warden makes more meanwhile */
-    size_t n = MIN(room, len), first = MIN(n, (size_t)(CELL_RING_SIZE - tail % CELL_RING_SIZE)), missing;
+    size_t n = MIN(stream_room(s), len), first = MIN(n, (size_t)(CELL_RING_SIZE - tail % CELL_RING_SIZE)),
+           missing;
 
     if (atomic_load(&c->tx_gone) || (atomic_load(&c->tx_flags) & CELL_END))
         return -EPIPE;
