@@ -21,7 +21,6 @@
 #include "base/paths.h"
 #include "image/image.h"
 #include "standby/standby.h"
-#include "walls/cell/cell.h"
 #include "walls/handover.h"
 
 /*
@@ -86,7 +85,7 @@ static int open_signals(void)
 /* A ready cell (standby/standby.h) is one without anything of this run's own but its command. */
 static bool may_stand_by(const struct wall_ops *wall, const struct sandbox_spec *spec)
 {
-    return wall == &cell_wall && !spec->workspace && spec->nmounts == 0 && !spec->terminal;
+    return wall->stands_by && !spec->workspace && spec->nmounts == 0 && !spec->terminal;
 }
 
 /* The sandbox runs once this returns 0. */

@@ -110,6 +110,9 @@ struct wall_ops {
     /* Would a sandbox's helpers trace (ptrace(2)) here? NULL: never. Cheap, without a trial. */
     bool (*traces)(void);
 
+    /* Can its sandboxes be built before it is known what they run (standby/standby.h)? */
+    bool stands_by;
+
     /* Writes the OCI bundle of this sandbox to a new directory, for any OCI runtime to run. NULL if the wall
      * has none. */
     int (*write_bundle)(const struct sandbox_spec *spec, const char *dir, struct err *e);

@@ -127,4 +127,5 @@ const struct wall_ops cell_wall = {
     .stats = handover_stats,
     .destroy = handover_destroy,
     .sweep = cgroup_sweep,
+    .stands_by = true,
 };
