@@ -107,6 +107,11 @@ def test_bash_and_the_usual_tools(tools):
     assert out.split() == "5000050000 1 2 x 4 5 3 substituted co 51 found trapped 9 143".split()
 
 
+def test_a_virtual_environment(tools):
+    out = tools("cd /tmp && python3 -m venv --without-pip v && v/bin/python -c 'import sys; print(sys.prefix, sys.prefix != sys.base_prefix)'")
+    assert out == "/tmp/v True\n"
+
+
 def test_perl(tools):
     out = tools(r"""perl -e 'use Socket; use POSIX ":sys_wait_h"; socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0) or die;
         my $pid = fork; if (!$pid) { syswrite $b, join(",", sort { $b <=> $a } 1 .. 5); exit 3 } waitpid $pid, 0;
