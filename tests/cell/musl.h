@@ -16,6 +16,7 @@
 #define statx                        statx_of_linux
 #define close_range(a, b, flags)     syscall(SYS_close_range, (a), (b), (flags))
 #define closefrom(first)             close_range((first), ~0U, 0)
+#define brk(end)                     brk_of_linux(end)
 #define renameat2(a, b, c, d, flags) syscall(SYS_renameat2, (a), (b), (c), (d), (flags))
 
 struct statx_of_linux {
@@ -30,6 +31,15 @@ static inline int statx_of_linux(int dir, const char *path, int flags, unsigned 
                                  struct statx_of_linux *x)
 {
     return (int)syscall(SYS_statx, dir, path, flags, mask, x);
+}
+
+/* musl's own refuses always. */
+static inline int brk_of_linux(void *end)
+{
+    if (syscall(SYS_brk, end) == (long)end)
+        return 0;
+    errno = ENOMEM;
+    return -1;
 }
 
 static inline const char *strerrorname_np(int error)

@@ -60,3 +60,12 @@ def test_memory_that_is_freed_inside_goes_back_to_the_host(boxes):
     finally:
         run.kill()
         run.communicate(timeout=20)
+
+
+def test_heap_stack_and_vdso_lie_elsewhere_each_time(boxes):
+    box = boxes("cell", "root" if os.geteuid() == 0 else "rootless")
+    runs = [dict(line.split()[0::5] for line in box.sh("grep -E 'heap|stack|vdso' /proc/self/maps").splitlines()) for _ in range(6)]
+    assert all(len(r) == 3 for r in runs), runs
+    for name in ("[heap]", "[stack]", "[vdso]"):
+        places = {at for r in runs for at, what in r.items() if what == name}
+        assert len(places) > 1, (name, places)

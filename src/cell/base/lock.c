@@ -11,16 +11,32 @@
 #define LOCK_WAITERS 0x80000000U
 enum { SPINS = 300, LOCK_PATIENCE_NS = 400000000 };
 
-/* Waited too long: is there anybody who could unlock it? */
+/* Threads whose number at the host is `tid`, living and ended ones: one that is still there, if any is. */
+static struct thread *find_thread(int tid, bool *alive)
+{
+    struct thread *found = NULL;
+
+    *alive = false;
+    for (u32 i = 0; i < 2 * CELL_WAKES && !*alive; i++) {
+        struct thread **from = i < CELL_WAKES ? SHARED->threads : SHARED->dead;
+        struct thread *t = __atomic_load_n(&from[i % CELL_WAKES], __ATOMIC_RELAXED);
+        if (!t || t->host_tid != tid)
+            continue;
+        found = t;
+        *alive = host_tgkill(t->host_pid, tid, 0) == 0;
+    }
+    return found;
+}
+
+/* Waited too long: is there anybody who could unlock it? A number that no thread of ours has was written by a
+ * program, and stays. */
 static void check_holder(u32 word)
 {
-    struct thread *holder = atomic_load(&SHARED->holder);
+    bool alive;
+    const struct thread *t = find_thread((int)(word & ~LOCK_WAITERS), &alive);
 
-    if (!holder || (atomic_load(&SHARED->lock) & ~LOCK_WAITERS) != (word & ~LOCK_WAITERS))
-        return;
-    if (host_tgkill(holder->process->host_pid, (int)(word & ~LOCK_WAITERS), 0) == -ESRCH &&
-        (atomic_load(&SHARED->lock) & ~LOCK_WAITERS) == (word & ~LOCK_WAITERS))
-        panic_killed("thread %d was killed by the host while it held the kernel lock", holder->tid);
+    if (t && !alive && (atomic_load(&SHARED->lock) & ~LOCK_WAITERS) == (word & ~LOCK_WAITERS))
+        panic_killed("thread %d was killed by the host while it held the kernel lock", t->tid);
 }
 
 static void lock_slowly(u32 mine)
@@ -53,13 +69,11 @@ static void lock_slowly(u32 mine)
 
 void kernel_lock(void)
 {
-    struct thread *t = current();
-    u32 mine = (u32)t->host_tid, word = 0;
+    u32 mine = (u32)current()->host_tid, word = 0;
 
     if (unlikely(!atomic_compare_exchange_strong_explicit(&SHARED->lock, &word, mine, memory_order_acquire,
                                                           memory_order_relaxed)))
         lock_slowly(mine);
-    atomic_store_explicit(&SHARED->holder, t, memory_order_relaxed);
 }
 
 void kernel_unlock(void)

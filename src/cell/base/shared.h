@@ -14,7 +14,6 @@ enum { HEAP_CLASSES = 12, HOT_PAGES = 32, PIDS = 32768 };
 struct shared {
     /* base/lock.c */
     _Atomic u32 lock; /* host tid of the holder | LOCK_WAITERS */
-    struct thread *_Atomic holder;
 
     /* mem/heap.c */
     u64 *bitmap;

@@ -125,7 +125,7 @@ static void continue_boot(void)
     u64 none = 0;
 
     t->host_tid = (int)host_call3(__NR_gettid, 0, 0, 0);
-    t->process->host_pid = t->host_tid;
+    t->process->host_pid = t->host_pid = t->host_tid;
     traps_init();
     traps_thread_init(t);
     (void)host_sigprocmask(2 /* SIG_SETMASK */, &none, NULL);

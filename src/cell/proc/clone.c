@@ -39,6 +39,7 @@ void cell_child(struct thread *t)
     t->host_tid = (int)host_call3(__NR_gettid, 0, 0, 0);
     if (t->process->host_pid == 0)
         t->process->host_pid = t->host_tid;
+    t->host_pid = t->process->host_pid;
     traps_thread_init(t);
     if (t->child_tid)
         (void)put_user_u32((void *)t->child_tid, (u32)t->tid);

@@ -29,6 +29,7 @@
 
 enum { SCRIPT_DEPTH = 4, SCRIPT_LINE = 256, STACK_MAX = 64 << 20, AUXV_MAX = 24 };
 #define PIE_BASE 0x555555554000ULL
+enum { HEAP_RANDOM_PAGES = 0x2000 }; /* 32 MiB: as arch_randomize_brk() of Linux */
 
 static struct exec_machine machine; /* set at boot */
 
@@ -428,6 +429,15 @@ static void name_process(struct process *p, const struct exec_request *r)
         p->cmdline_len = 0;
 }
 
+/* Where the heap begins: somewhere behind the program, as on the host (randomize_va_space 2); behind the call
+ * sites' table as well, which would end it after some 90 MiB. */
+static u64 heap_start(const struct load *l)
+{
+    u64 behind = l->program_base + l->program.high + (l->program.is_dynamic ? 0 : PAGE);
+
+    return MAX(behind, PATCH_END) + random_pages(HEAP_RANDOM_PAGES - 1);
+}
+
 static int replace(struct exec_request *r, struct load *l)
 {
     struct process *p = current_process;
@@ -440,8 +450,7 @@ static int replace(struct exec_request *r, struct load *l)
         (l->interp_file && (rc = map_image(l->interp_file, &l->interp, &l->interp_base, false)) < 0))
         return rc;
     patch_init();
-    mm->brk_start = mm->brk = mm->brk_mapped =
-        l->program_base + l->program.high + (l->program.is_dynamic ? 0 : PAGE);
+    mm->brk_start = mm->brk = mm->brk_mapped = heap_start(l);
     if ((rc = make_stack(r, l)) < 0)
         return rc;
     reset_thread(t);

@@ -84,7 +84,7 @@ struct thread {
     struct process *process;
     struct list in_process;
     int tid;      /* as programs see it */
-    int host_tid; /* as the host sees it; cleared by the host at the end of a thread */
+    int host_tid, host_pid; /* its number and its process's, as the host sees them; 0 before it runs */
     unsigned slot;
 
     /* proc/wait.c */
