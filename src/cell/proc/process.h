@@ -83,7 +83,7 @@ struct thread {
     struct arch_thread arch; /* first: the assembly knows its offsets */
     struct process *process;
     struct list in_process;
-    int tid;      /* as programs see it */
+    int tid;                /* as programs see it */
     int host_tid, host_pid; /* its number and its process's, as the host sees them; 0 before it runs */
     unsigned slot;
 
