@@ -85,6 +85,8 @@ FS_CALL(sys_ftruncate);
 FS_CALL(sys_fallocate);
 FS_CALL(sys_fsync);
 FS_CALL(sys_fadvise64);
+
+/* call_xattr.c */
 FS_CALL(sys_setxattr);
 FS_CALL(sys_lsetxattr);
 FS_CALL(sys_fsetxattr);

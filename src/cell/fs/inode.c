@@ -6,6 +6,7 @@
 #include "cell/fs/host_link.h"
 #include "cell/fs/inotify.h"
 #include "cell/fs/lock.h"
+#include "cell/fs/xattr.h"
 #include "cell/mem/heap.h"
 #include "cell/proc/process.h"
 
@@ -43,6 +44,7 @@ void inode_put(struct inode *i)
     if (i->ops->destroy)
         i->ops->destroy(i);
     lock_table_free(i->locks);
+    xattr_free(i);
     kfree(i);
 }
 

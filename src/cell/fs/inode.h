@@ -16,6 +16,7 @@ struct inode;
 struct inotify_watch;
 struct lock_table;
 struct pipe;
+struct xattr;
 
 enum { NAME_MAX_ = 255, PATH_MAX_ = 4096, LINKS_MAX = 40 };
 enum { MAY_EXEC = 1, MAY_WRITE = 2, MAY_READ = 4 };
@@ -80,6 +81,7 @@ struct inode {
     struct fs_time atime, mtime, ctime;
     struct lock_table *locks;      /* fs/lock.c; NULL: none yet */
     struct inotify_watch *watches; /* fs/inotify.c; NULL: none */
+    struct xattr *xattrs;          /* fs/xattr.c; NULL: none */
     union {
         struct pipe *pipe; /* FIFO that is open */
         void *socket;      /* bound here; belongs to the socket */

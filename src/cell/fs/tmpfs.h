@@ -12,6 +12,9 @@ int tmpfs_root(struct super *super, unsigned mode, u32 uid, struct inode **out);
 /* A root that may be a regular file as well. */
 int tmpfs_node(struct super *super, unsigned mode, u32 uid, struct inode **out);
 void tmpfs_statfs(u64 *total, u64 *free); /* pages */
+/* Bytes elsewhere that count as data of files: extended attributes. -ENOSPC. */
+int tmpfs_charge(u64 n);
+void tmpfs_uncharge(u64 n);
 
 /* memfd_create(2). */
 int memfd_create_file(const char *name, unsigned flags, struct file **out);

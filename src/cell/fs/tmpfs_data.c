@@ -45,8 +45,9 @@ struct data {
 
 static struct usage {
     u64 used, max;
-    u64 run; /* so many pages in a row are worth looking for: less when the heap is in pieces */
-} * usage;   /* of all tmpfs; set once at boot */
+    u64 loose; /* bytes charged that do not fill a page yet: less than one */
+    u64 run;   /* so many pages in a row are worth looking for: less when the heap is in pieces */
+} * usage;     /* of all tmpfs; set once at boot */
 
 int tmpfs_data_init(u64 max_pages)
 {
@@ -62,6 +63,26 @@ void tmpfs_statfs(u64 *total, u64 *free)
 {
     *total = usage->max;
     *free = usage->max - usage->used;
+}
+
+/* So many bytes are a page now and then, whoever's they are. */
+int tmpfs_charge(u64 n)
+{
+    u64 loose = usage->loose + n;
+
+    if (usage->used + PAGE_UP(loose) / PAGE > usage->max)
+        return -ENOSPC;
+    usage->used += loose / PAGE;
+    usage->loose = loose % PAGE;
+    return 0;
+}
+
+void tmpfs_uncharge(u64 n)
+{
+    u64 charged = usage->used * PAGE + usage->loose - n;
+
+    usage->used = charged / PAGE;
+    usage->loose = charged % PAGE;
 }
 
 static u32 *find_slot(const struct inode *i, u64 index)

@@ -386,7 +386,7 @@ static void attributes_answer_as_tmpfs_does(void **state)
     long fd = make("/tmp/x", O_RDWR);
 
     (void)state;
-    assert_int_equal(CELL(getxattr, "/tmp/x", "user.a", buf, 10), -EOPNOTSUPP);
+    assert_int_equal(CELL(getxattr, "/tmp/x", "user.a", buf, 10), -ENODATA);
     assert_int_equal(CELL(getxattr, "/tmp/x", "security.capability", buf, 10), -ENODATA);
     assert_int_equal(CELL(fgetxattr, fd, "security.selinux", buf, 10), -ENODATA);
     assert_int_equal(CELL(listxattr, "/tmp/x", buf, 10), 0);
@@ -402,6 +402,71 @@ static void attributes_answer_as_tmpfs_does(void **state)
     assert_int_equal(CELL(fcntl, fd, F_GETFD), 1);
     CELL(close, fd);
     CELL(unlink, "/tmp/x");
+}
+
+static u64 free_pages(void)
+{
+    struct statfs s;
+
+    assert_int_equal(CELL(statfs, "/tmp", &s), 0);
+    return (u64)s.f_bfree;
+}
+
+/* They are memory of files like their data, and gone with them. */
+static void extended_attributes_count_as_data(void **state)
+{
+    u64 before = free_pages();
+    char name[40];
+    size_t heap;
+    long rc;
+    int n = 0;
+
+    (void)state;
+    CELL(close, make("/tmp/x", O_RDWR));
+    heap = hosted_pages();
+    for (int round = 0; round < 3; round++) {
+        for (n = 0; n < 16; n++) {
+            (void)text_format(name, sizeof(name), "user.%d", n);
+            assert_int_equal(CELL(setxattr, "/tmp/x", name, buf, 65536, 0), 0);
+        }
+        assert_in_range(before - free_pages(), 256, 258);
+    }
+    for (n = 0; n < 16; n++) {
+        (void)text_format(name, sizeof(name), "user.%d", n);
+        assert_int_equal(CELL(setxattr, "/tmp/x", name, buf, n % 2, 0), 0);
+    }
+    assert_int_equal(before - free_pages(), 0);
+    do {
+        (void)text_format(name, sizeof(name), "user.%d", n++);
+        rc = CELL(setxattr, "/tmp/x", name, buf, 65536, 0);
+    } while (rc == 0);
+    assert_int_equal(rc, -ENOSPC);
+    assert_true(free_pages() < 17);
+    assert_int_equal(CELL(setxattr, "/tmp/x", "user.0", buf, 65536, 0), -ENOSPC);
+    assert_int_equal(CELL(getxattr, "/tmp/x", "user.0", buf, 10), 0); /* what was there stays */
+    assert_int_equal(CELL(unlink, "/tmp/x"), 0);
+    assert_int_equal(free_pages(), before);
+    assert_in_range(hosted_pages(), heap - 2, heap + 2);
+}
+
+/* No more names than listxattr(2) can tell of. */
+static void the_names_of_extended_attributes_have_an_end(void **state)
+{
+    char name[40];
+    long rc = 0;
+    int n = 0;
+
+    (void)state;
+    CELL(close, make("/tmp/x", O_RDWR));
+    while (rc == 0) {
+        (void)text_format(name, sizeof(name), "user.a-name-of-thirty-one%06d", n++);
+        rc = CELL(setxattr, "/tmp/x", name, "x", 1, 0);
+    }
+    assert_int_equal(rc, -ENOSPC);
+    assert_int_equal(n, 65536 / 32 + 1);
+    assert_int_equal(CELL(listxattr, "/tmp/x", buf, sizeof(buf)), 65536);
+    assert_int_equal(CELL(setxattr, "/tmp/x", "user.a-name-of-thirty-one000000", "new", 3, 0), 0);
+    assert_int_equal(CELL(unlink, "/tmp/x"), 0);
 }
 
 static void a_removed_directory_is_nobodys_place(void **state)
@@ -472,6 +537,8 @@ int main(void)
         cmocka_unit_test(the_size_limit_sends_a_signal),
         cmocka_unit_test(copying_between_files_stays_in_the_kernel),
         cmocka_unit_test(attributes_answer_as_tmpfs_does),
+        cmocka_unit_test(extended_attributes_count_as_data),
+        cmocka_unit_test(the_names_of_extended_attributes_have_an_end),
         cmocka_unit_test(a_removed_directory_is_nobodys_place),
         cmocka_unit_test(a_directory_can_change_while_it_is_listed),
     };

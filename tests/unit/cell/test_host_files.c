@@ -143,6 +143,20 @@ static void an_error_of_the_host_is_that_of_open(void **state)
     assert_int_equal(count(FILES_FETCH), 5);
 }
 
+static void extended_attributes_are_not_offered(void **state)
+{
+    char value[8];
+
+    (void)state;
+    show(1, 100);
+    assert_int_equal(CELL(setxattr, in("f0"), "user.a", "x", 1, 0), -EOPNOTSUPP);
+    assert_int_equal(CELL(getxattr, in("f0"), "user.a", value, 8), -EOPNOTSUPP);
+    assert_int_equal(CELL(removexattr, in("f0"), "user.a"), -EOPNOTSUPP);
+    assert_int_equal(CELL(setxattr, in(""), "user.a", "x", 1, 0), -EOPNOTSUPP);
+    assert_int_equal(CELL(listxattr, in("f0"), value, 8), 0);
+    assert_int_equal(server_heard(), 0);
+}
+
 static void what_is_emptied_is_not_asked_for(void **state)
 {
     struct stat st;
@@ -438,6 +452,7 @@ int main(void)
         cmocka_unit_test(contents_come_when_a_file_is_opened),
         cmocka_unit_test(what_the_host_changed_meanwhile_is_seen),
         cmocka_unit_test(an_error_of_the_host_is_that_of_open),
+        cmocka_unit_test(extended_attributes_are_not_offered),
         cmocka_unit_test(what_is_emptied_is_not_asked_for),
         cmocka_unit_test(bytes_behind_the_end_are_zeros),
         cmocka_unit_test(holes_are_zeros),

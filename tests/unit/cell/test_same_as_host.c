@@ -10,6 +10,7 @@
 #include <linux/fcntl.h>
 #include <linux/fs.h>
 #include <linux/time_types.h>
+#include <linux/xattr.h>
 
 #include "cell/arch/x86_64/host.h"
 #include "cell/base/text.h"
@@ -284,6 +285,37 @@ static void op_list(const char *path)
     CELL(close, own);
 }
 
+/* Extended attributes; the order in which they are listed is each kernel's own. */
+static void op_attribute(const char *path, bool follow)
+{
+    static const char *const names[] = {"user.a", "user.b", "user.longer", "user.", "security.a", "other"};
+    const char *name = names[any(any(3) ? 3 : ARRAY_LEN(names))];
+    u64 n = any(3) ? any(20) : any(2000);
+    u32 flags = any(3) ? 0 : any(4);
+    long rc;
+
+    switch (any(4)) {
+    case 0:
+        data[0][0] = (u8)steps;
+        both("setxattr", follow ? __NR_setxattr : __NR_lsetxattr, (u64)path, (u64)name, (u64)data[0], n,
+             flags);
+        break;
+    case 1:
+        rc = host_call4(follow ? __NR_getxattr : __NR_lgetxattr, (long)path, (long)name, (long)data[0],
+                        (long)n);
+        expect(rc ==
+                   cell(follow ? __NR_getxattr : __NR_lgetxattr, (u64)path, (u64)name, (u64)data[1], n, 0, 0),
+               "the result of getxattr");
+        expect(n == 0 || rc < 0 || memcmp(data[0], data[1], (size_t)rc) == 0, "an attribute's value");
+        break;
+    case 2:
+        both("listxattr", follow ? __NR_listxattr : __NR_llistxattr, (u64)path, (u64)data[0], n, 0, 0);
+        break;
+    default:
+        both("removexattr", follow ? __NR_removexattr : __NR_lremovexattr, (u64)path, (u64)name, 0, 0, 0);
+    }
+}
+
 static void op_utimes(const char *path)
 {
     struct __kernel_timespec ts[2] = {{any(1000000), any(1000000000)}, {any(1000000), any(1000000000)}};
@@ -316,7 +348,7 @@ static void go_home(const char *host, const char *own)
 static void step(const char *home_host, const char *home_cell)
 {
     char a[256], b[256], text[600];
-    u32 what = any(24);
+    u32 what = any(26);
     long rc;
 
     make_path(a);
@@ -388,6 +420,10 @@ static void step(const char *home_host, const char *home_cell)
         break;
     case 20:
         op_open(a);
+        break;
+    case 21:
+    case 22:
+        op_attribute(a, any(2));
         break;
     default:
         op_file();
