@@ -62,15 +62,16 @@ int warden_activate(struct relay *r, struct err *e)
         return err_set(e, EPROTO, "the warden was told something that it does not know");
     if (read_strings(r->memory.base + CELL_OFF_BOOT, fds[0], a.length, e) < 0)
         return -1;
-    (void)close(fds[0]);
-    if (r->terminal)
-        relay_set_console(r, 0, 1, 2);
-    else
-        relay_set_console(r, fds[1], fds[2], fds[3]);
     h->argc = a.argc;
     h->envc = a.envc;
     h->boot_length = a.length;
     atomic_store(&h->activated, 1);
     (void)syscall(SYS_futex, &h->activated, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    /* It runs; what follows need not be waited for. */
+    if (r->terminal)
+        relay_set_console(r, 0, 1, 2);
+    else
+        relay_set_console(r, fds[1], fds[2], fds[3]);
+    (void)close(fds[0]);
     return 1;
 }

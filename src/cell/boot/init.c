@@ -21,7 +21,8 @@
 #include "cell/proc/timer.h"
 #include "cell/tty/tty.h"
 
-enum { WORKLOAD_PID = 2 };
+/* BOOT_KEPT: unmapping pages that another processor used costs more than a few pages are worth. */
+enum { WORKLOAD_PID = 2, BOOT_KEPT = 64 << 10 };
 
 static void end_cell(u32 state)
 {
@@ -56,7 +57,7 @@ static void cannot_start(const char *why)
     end_cell(CELL_NOEXEC);
 }
 
-/* The strings that the warden left; the pages go back afterwards. */
+/* The strings that the warden left; many pages of them go back afterwards. */
 static long take_strings(struct exec_request *r)
 {
     const char *s = (const char *)(CELL_MEMORY + CELL_OFF_BOOT),
@@ -76,7 +77,8 @@ static long take_strings(struct exec_request *r)
     r->envc = HEADER->envc;
     if (r->envc == 0)
         r->env_offset = r->length;
-    (void)host_madvise((void *)(CELL_MEMORY + CELL_OFF_BOOT), CELL_BOOT_SIZE, 9 /* MADV_REMOVE */);
+    if (HEADER->boot_length > BOOT_KEPT)
+        (void)host_madvise((void *)(CELL_MEMORY + CELL_OFF_BOOT), CELL_BOOT_SIZE, 9 /* MADV_REMOVE */);
     return rc;
 }
 

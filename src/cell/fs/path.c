@@ -176,13 +176,41 @@ static int step(struct walk *w, const char *name, size_t len, struct dentry **ou
     return 0;
 }
 
+/*
+ * *out: what `link` says, a slash where `slash` asks for one, and the `left` bytes of rest; the caller's to
+ * free. As short as it can be: links are in the way of nearly every library.
+ */
+static long read_link(struct inode *link, const char *rest, size_t left, bool slash, char **out)
+{
+    char *target = path_buffer();
+    long n = -EINVAL;
+
+    if (!target)
+        return -ENOMEM;
+    if (link->ops->readlink)
+        n = link->ops->readlink(link, target, PATH_MAX_);
+    if (n == 0)
+        n = -ENOENT;
+    if (n > 0 && (size_t)n + left + 2 > LINK_BUFFER)
+        n = -ENAMETOOLONG;
+    if (n > 0 && !(*out = kmalloc((size_t)n + left + 2)))
+        n = -ENOMEM;
+    if (n > 0) {
+        memcpy(*out, target, (size_t)n);
+        if (slash)
+            (*out)[n++] = '/';
+        memcpy(*out + n, rest, left + 1);
+    }
+    path_free(target);
+    return n;
+}
+
 /* The walk goes on where the link points: sets w->rest, or w->dir and w->file for magic links. */
 static int follow(struct walk *w, struct inode *link)
 {
     size_t left = strlen(w->rest);
     struct link_target t = {0};
-    char *buffer;
-    long n;
+    char *buffer = NULL;
     int rc;
 
     if (++w->links > LINKS_MAX || (w->flags & WALK_NO_LINKS))
@@ -201,22 +229,10 @@ static int follow(struct walk *w, struct inode *link)
         w->file = t.file;
         return left > 0 ? -ENOTDIR : 0;
     }
-    buffer = kmalloc(LINK_BUFFER);
-    if (!buffer)
-        return -ENOMEM;
-    n = link->ops->readlink ? link->ops->readlink(link, buffer, PATH_MAX_) : -EINVAL;
-    if (n == 0)
-        n = -ENOENT;
-    if (n > 0 && (size_t)n + left + 2 > LINK_BUFFER)
-        n = -ENAMETOOLONG;
-    if (n < 0) {
-        kfree(buffer);
-        return (int)n;
-    }
+    rc = (int)read_link(link, w->rest, left, left > 0 || w->trailing, &buffer);
+    if (rc < 0)
+        return rc;
     inode_accessed(link);
-    if (left > 0 || w->trailing)
-        buffer[n++] = '/';
-    memcpy(buffer + n, w->rest, left + 1);
     kfree(w->buffer);
     w->rest = w->buffer = buffer;
     return *buffer == '/' ? to_root(w) : 0;
