@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/fnv.h"
 #include "base/io.h"
 
 void rate_init(struct rate *r, uint32_t per_minute)
@@ -16,10 +17,8 @@ uint64_t rate_hash(const struct rate *r, char kind, const char *client)
 {
     /* FNV-1a from a secret start, finished with a secret multiply: only the table's placement depends on it.
      */
-    uint64_t h = r->key[0] ^ (uint8_t)kind;
+    uint64_t h = fnv1a(r->key[0] ^ (uint8_t)kind, client, strlen(client));
 
-    for (const char *p = client; *p; p++)
-        h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
     h ^= h >> 32;
     h *= r->key[1] | 1;
     h ^= h >> 29;

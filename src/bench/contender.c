@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fnv.h"
 #include "base/io.h"
 #include "base/paths.h"
 #include "bench/bench.h"
@@ -162,12 +163,11 @@ static void bundle_for(const struct bench *b, const char *rootfs, char *const *c
 {
     json_t *config = bundle_config(rootfs, command);
     CLEANUP_FREE char *text = json_dumps(config, JSON_COMPACT);
-    uint64_t hash = 1469598103934665603U; /* FNV-1a: equal configurations share a bundle */
     char path[300];
+    uint64_t hash;
 
     json_decref(config);
-    for (const char *p = text; p && *p; p++)
-        hash = (hash ^ (uint8_t)*p) * 1099511628211U;
+    hash = text ? fnv1a(FNV_BASIS, text, strlen(text)) : 0; /* equal configurations share a bundle */
     (void)io_format(dir, cap, "%s/bundle-%016llx", b->work, (unsigned long long)hash);
     if (text && mkdir(dir, 0700) == 0 && io_format(path, sizeof(path), "%s/config.json", dir))
         (void)io_replace_file(AT_FDCWD, path, text, strlen(text), 0600, NULL);

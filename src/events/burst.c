@@ -1,7 +1,9 @@
 #include "events/burst.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/fnv.h"
 #include "base/io.h"
 
 bool burst_count(struct burst *b, enum event_type type, uint64_t key, uint64_t count)
@@ -29,11 +31,7 @@ bool burst_open(struct burst *b, enum event_type type, uint64_t key, const char 
 
 uint64_t burst_key(const char *detail)
 {
-    uint64_t h = 14695981039346656037ULL; /* FNV-1a; two details that meet are counted as one, no more */
-
-    for (; *detail; detail++)
-        h = (h ^ (unsigned char)*detail) * 1099511628211ULL;
-    return h;
+    return fnv1a(FNV_BASIS, detail, strlen(detail)); /* two details that meet are counted as one, no more */
 }
 
 bool burst_flush(struct burst *b,

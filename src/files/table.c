@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fnv.h"
+
 enum { BUCKETS = 1 << 14 };
 
 struct entry {
@@ -51,11 +53,7 @@ static size_t hash_ino(unsigned root, uint64_t ino)
 
 static size_t hash_name(unsigned root, uint64_t parent, const char *name, size_t length)
 {
-    uint64_t h = 14695981039346656037ULL ^ (parent * 31 + root); /* FNV-1a */
-
-    for (size_t i = 0; i < length; i++)
-        h = (h ^ (unsigned char)name[i]) * 1099511628211ULL;
-    return (size_t)(h >> 20) % BUCKETS;
+    return (size_t)(fnv1a(FNV_BASIS ^ (parent * 31 + root), name, length) >> 20) % BUCKETS;
 }
 
 static bool is_named(const struct entry *e, unsigned root, uint64_t parent, const char *name, size_t length)

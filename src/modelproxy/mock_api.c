@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/fnv.h"
 #include "base/io.h"
 
 enum { BYTES_PER_TOKEN = 4, EMBEDDING_SIZE = 8 };
@@ -179,7 +180,6 @@ int mock_api_read(enum endpoint endpoint, const char *body, size_t len, struct m
                        : endpoint == ENDPOINT_COMPLETIONS                                ? "prompt"
                                                                                          : "messages";
     struct mock_question *q = &r->question;
-    uint64_t h = 14695981039346656037ULL; /* FNV-1a, 64 bit */
 
     memset(r, 0, sizeof(*r));
     if (!json_is_object(doc)) {
@@ -191,9 +191,7 @@ int mock_api_read(enum endpoint endpoint, const char *body, size_t len, struct m
         json_decref(doc);
         return err_set(e, EINVAL, "the request has no \"%s\"", need);
     }
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)body[i]) * 1099511628211ULL;
-    (void)io_format(r->id, sizeof(r->id), "%016llx", (unsigned long long)h);
+    (void)io_format(r->id, sizeof(r->id), "%016llx", (unsigned long long)fnv1a(FNV_BASIS, body, len));
     r->endpoint = endpoint;
     r->stream = json_is_true(json_object_get(doc, "stream"));
     r->stream_usage = json_is_true(json_object_get(json_object_get(doc, "stream_options"), "include_usage"));

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fnv.h"
 #include "base/io.h"
 #include "redteam/redteam.h"
 #include "walls/cgroup.h"
@@ -199,15 +200,6 @@ bool host_has_cgroup(const char *controller)
 
 /* ---- files ---- */
 
-static uint64_t mix(uint64_t sum, const void *data, size_t len)
-{
-    const unsigned char *p = data;
-
-    for (size_t i = 0; i < len; i++) /* FNV-1a; nobody chooses inputs against it: a change is what matters */
-        sum = (sum ^ p[i]) * 1099511628211ULL;
-    return sum;
-}
-
 static uint64_t sum_entry(int dir, const char *name, unsigned depth);
 
 static uint64_t sum_directory(int fd, unsigned depth)
@@ -228,15 +220,15 @@ static uint64_t sum_directory(int fd, unsigned depth)
 
 static uint64_t sum_entry(int dir, const char *name, unsigned depth)
 {
-    uint64_t sum = mix(14695981039346656037ULL, name, strlen(name));
+    uint64_t sum = fnv1a(FNV_BASIS, name, strlen(name));
     struct stat st;
     int fd;
 
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || depth > DEPTH_MAX)
         return sum;
-    sum = mix(sum, &st.st_mode, sizeof(st.st_mode));
-    sum = mix(sum, &st.st_uid, sizeof(st.st_uid));
-    sum = mix(sum, &st.st_nlink, sizeof(st.st_nlink));
+    sum = fnv1a(sum, &st.st_mode, sizeof(st.st_mode));
+    sum = fnv1a(sum, &st.st_uid, sizeof(st.st_uid));
+    sum = fnv1a(sum, &st.st_nlink, sizeof(st.st_nlink));
     if (S_ISDIR(st.st_mode)) {
         fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         return fd < 0 ? sum : sum + sum_directory(fd, depth);
@@ -245,7 +237,7 @@ static uint64_t sum_entry(int dir, const char *name, unsigned depth)
         CLEANUP_FREE char *text = NULL;
         size_t len = 0;
         if (io_read_file(dir, name, CONTENT_MAX, &text, &len, NULL) == 0)
-            sum = mix(sum, text, len);
+            sum = fnv1a(sum, text, len);
     }
     return sum;
 }

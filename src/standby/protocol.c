@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fnv.h"
 #include "base/io.h"
 #include "standby/standby.h"
 
@@ -24,24 +25,16 @@ bool standby_key(const struct sandbox_spec *spec, struct standby_key *k)
     return true;
 }
 
-/* FNV-1a, 64 bits (RFC 9923): only to tell names apart; what fits is decided by comparing keys. */
-static uint64_t mix(uint64_t hash, const void *data, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3ULL;
-    return hash;
-}
-
 bool standby_address(const char *state, const struct standby_key *k, struct sockaddr_un *a)
 {
-    uint64_t hash = 0xcbf29ce484222325ULL;
+    uint64_t hash = FNV_BASIS; /* only to tell names apart; what fits is decided by comparing keys */
 
     /* Not the image's inode: a server finds out by itself that an image was replaced. */
-    hash = mix(hash, k->rootfs, sizeof(k->rootfs));
-    hash = mix(hash, &k->memory_bytes, sizeof(k->memory_bytes));
-    hash = mix(hash, &k->cpu_milli, sizeof(k->cpu_milli));
-    hash = mix(hash, &k->pids, sizeof(k->pids));
-    hash = mix(hash, &k->asked, sizeof(k->asked));
+    hash = fnv1a(hash, k->rootfs, sizeof(k->rootfs));
+    hash = fnv1a(hash, &k->memory_bytes, sizeof(k->memory_bytes));
+    hash = fnv1a(hash, &k->cpu_milli, sizeof(k->cpu_milli));
+    hash = fnv1a(hash, &k->pids, sizeof(k->pids));
+    hash = fnv1a(hash, &k->asked, sizeof(k->asked));
     *a = (struct sockaddr_un){.sun_family = AF_UNIX};
     return *state &&
            io_format(a->sun_path, sizeof(a->sun_path), "%s/standby-%016llx", state, (unsigned long long)hash);
