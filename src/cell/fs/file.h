@@ -11,6 +11,7 @@ struct file;
 struct inode;
 struct dentry;
 struct poll_table;
+struct text;
 struct thread;
 struct process;
 struct iovec;
@@ -43,6 +44,7 @@ struct file_ops {
     int (*sync)(struct file *f);                      /* NULL: 0 */
     void (*flush)(struct file *f, struct process *p); /* a descriptor of p was closed; NULL: nothing */
     void (*release)(struct file *f); /* the last reference went; f itself is freed by the caller */
+    void (*fdinfo)(const struct file *f, struct text *t); /* its own lines of /proc/PID/fdinfo; NULL: none */
     /* open(2) of /proc/PID/fd/N where that is a file without a path: a new file, as flags say. NULL: -ENXIO
      * for sockets, the same file for all others. */
     int (*reopen)(struct file *f, unsigned flags, struct file **out);
@@ -72,7 +74,6 @@ void file_put(struct file *f);
 /* The path or name as /proc shows it: "/etc/passwd", "pipe:[12]". Its length, cut to cap; ended by 0. */
 size_t file_describe(const struct file *f, char *buf, size_t cap);
 /* The end of a line of /proc/PID/maps: spaces and the path. */
-struct text;
 void mm_format_file(const struct file *f, struct text *t);
 
 /* ---- descriptors of the calling thread's process */

@@ -72,6 +72,13 @@ int proc_tree_root(struct super *super, const struct proc_entry *root, struct in
     return make_inode(super, root, 0, out);
 }
 
+int proc_directory_pid(const struct file *f)
+{
+    const struct inode *i = f->inode;
+
+    return i && i->ops == &proc_ops && entry_of(i) == &proc_pid_entry ? (int)(i->data >> 32) : 0;
+}
+
 static int parse_number(const char *name, size_t len)
 {
     int n = 0;

@@ -376,10 +376,13 @@ static void show_fdinfo(const struct proc_subject *s, struct text *t)
 {
     struct file *f = fd_file_of(s->process->fds, s->fd);
 
-    if (f)
-        text_add(t, "pos:\t%lu\nflags:\t0%o\nmnt_id:\t20\nino:\t%lu\n", f->pos,
-                 f->flags | (fd_is_cloexec(s->process->fds, s->fd) ? (unsigned)O_CLOEXEC : 0U),
-                 f->inode ? f->inode->ino : f->anon_ino);
+    if (!f)
+        return;
+    text_add(t, "pos:\t%lu\nflags:\t0%o\nmnt_id:\t20\nino:\t%lu\n", f->pos,
+             f->flags | (fd_is_cloexec(s->process->fds, s->fd) ? (unsigned)O_CLOEXEC : 0U),
+             f->inode ? f->inode->ino : f->anon_ino);
+    if (f->ops->fdinfo)
+        f->ops->fdinfo(f, t);
 }
 
 static const struct proc_entry fd_entry = {.mode = S_IFLNK | 0700, .link = fd_link, .follow = fd_follow};

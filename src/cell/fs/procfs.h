@@ -4,6 +4,7 @@
 #pragma once
 #include "cell/fs/inode.h"
 
+struct file;
 struct process;
 struct text;
 struct thread;
@@ -38,6 +39,8 @@ int sysfs_root(struct super *super, struct inode **out);
 
 /* proc_file.c: the root of a tree. */
 int proc_tree_root(struct super *super, const struct proc_entry *root, struct inode **out);
+/* The number of the process whose directory /proc/PID an open file is; 0: it is something else. */
+int proc_directory_pid(const struct file *f);
 
 extern const struct proc_entry proc_pid_entry;     /* proc_pid.c: the directory of a process */
 extern const struct proc_entry proc_sys_entries[]; /* proc_sys.c */

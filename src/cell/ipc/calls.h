@@ -8,7 +8,8 @@
 
 struct file_ops;
 
-extern const struct syscall event_calls[], epoll_calls[], timerfd_calls[], signalfd_calls[], inotify_calls[];
+extern const struct syscall event_calls[], epoll_calls[], timerfd_calls[], signalfd_calls[], pidfd_calls[],
+    inotify_calls[];
 
 /* A new descriptor for an object of these operations; on failure the object is released by them. */
 long ipc_install(const struct file_ops *ops, void *object, unsigned flags, bool cloexec);

@@ -19,6 +19,7 @@
 #include "cell/boot/filter.h"
 #include "cell/fs/file.h"
 #include "cell/fs/path.h"
+#include "cell/ipc/pidfd.h"
 #include "cell/mem/heap.h"
 #include "cell/mem/mm.h"
 #include "cell/mem/uaccess.h"
@@ -89,8 +90,30 @@ static int copy_process(struct process *p, const struct process *from)
     return p->fds && p->mm ? 0 : -ENOMEM;
 }
 
-static void undo_process(struct process *p)
+/* What the caller is told before the child runs: its number, or a descriptor of it that the child does not
+ * get (*pidfd; -1: none). clone(2) has one place for either. */
+static int tell_parent(const struct clone_request *r, struct process *p, int *pidfd)
 {
+    long fd;
+
+    *pidfd = -1;
+    if (r->flags & CLONE_PARENT_SETTID)
+        return put_user_u32((void *)r->parent_tid, (u32)p->pid);
+    if (!(r->flags & CLONE_PIDFD))
+        return 0;
+    if ((fd = pidfd_install(p, 0)) < 0)
+        return (int)fd;
+    *pidfd = (int)fd;
+    return put_user_u32((void *)r->parent_tid, (u32)fd);
+}
+
+static void undo_process(struct process *p, int pidfd)
+{
+    const struct file *f = pidfd < 0 ? NULL : fd_file(pidfd);
+
+    /* Without the lock another thread may have put something else there. */
+    if (f && pidfd_of(f) == p->pidfd)
+        (void)fd_close(pidfd);
     if (p->fds)
         fd_table_put(p->fds, p);
     mm_free(p->mm);
@@ -161,15 +184,15 @@ static long clone_process(const struct clone_request *r)
     struct process *from = parent->process, *p;
     struct vfork_window *window = NULL;
     long error;
-    int pid;
+    int pid, pidfd = -1;
 
     if (!(p = process_create(from, &error)))
         return error;
     child = p->leader;
     inherit(p, child, from, parent);
     p->exit_signal = (int)(r->flags & CSIGNAL);
-    if ((error = copy_process(p, from)) < 0) {
-        undo_process(p);
+    if ((error = copy_process(p, from)) < 0 || (error = tell_parent(r, p, &pidfd)) < 0) {
+        undo_process(p, pidfd);
         return error;
     }
     child->arch.regs = parent->arch.regs;
@@ -183,10 +206,6 @@ static long clone_process(const struct clone_request *r)
         child->child_tid = r->child_tid;
     if (r->flags & CLONE_SETTLS)
         child->tls = r->tls;
-    if ((r->flags & CLONE_PARENT_SETTID) && put_user_u32((void *)r->parent_tid, (u32)p->pid) < 0) {
-        undo_process(p);
-        return -EFAULT;
-    }
     if (r->flags & CLONE_VFORK) {
         p->vfork_pending = true;
         if (r->stack && (window = kmalloc(sizeof(*window)))) {
@@ -198,7 +217,7 @@ static long clone_process(const struct clone_request *r)
     error = start(child, CELL_CLONE_FORK);
     if (error < 0) {
         kfree(window);
-        undo_process(p);
+        undo_process(p, pidfd);
         return error == -ENOMEM ? error : -EAGAIN;
     }
     if (still(pid, p) && p->host_pid == 0 && p->state == PROCESS_ALIVE)
@@ -262,6 +281,9 @@ static long sys_clone(u64 flags, u64 stack, u64 parent_tid, u64 child_tid, u64 t
     (void)f;
     if (r.flags & (u32)(NAMESPACES & ~CSIGNAL))
         return -EPERM;
+    /* A pidfd is of a process, and its number goes where that of the process would. */
+    if ((r.flags & CLONE_PIDFD) && (r.flags & (CLONE_THREAD | CLONE_PARENT_SETTID | CLONE_DETACHED)))
+        return -EINVAL;
     if (r.flags & CLONE_THREAD)
         return clone_thread(&r);
     if ((r.flags & CLONE_VM) && !(r.flags & CLONE_VFORK))

@@ -17,6 +17,7 @@
 #include "cell/mem/mm.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
+#include "cell/ipc/pidfd.h"
 #include "cell/ipc/stream.h"
 #include "cell/proc/futex.h"
 #include "cell/proc/signal.h"
@@ -107,6 +108,7 @@ static void become_zombie(struct process *p, int status)
 
     p->state = PROCESS_ZOMBIE;
     p->exit_status = status;
+    pidfd_process_ended(p);
     signal_drop_all(&p->pending, &p->pending_set);
     timers_free(p);
     if (p->tty && p->sid == p->pid)

@@ -77,6 +77,7 @@ struct process {
     bool vfork_pending;                /* parent waits until we exec or exit */
     struct vfork_window *vfork_window; /* proc/clone.c */
     struct list records;               /* POSIX record locks of this process: fs/lock.c */
+    struct pidfd *pidfd;               /* what its pidfds share, NULL while it has none: ipc/pidfd.h */
 };
 
 struct thread {

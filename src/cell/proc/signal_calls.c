@@ -4,6 +4,9 @@
 #include <linux/signal.h>
 
 #include "cell/base/text.h"
+#include "cell/fs/file.h"
+#include "cell/fs/procfs.h"
+#include "cell/ipc/pidfd.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
 #include "cell/proc/signal.h"
@@ -242,6 +245,49 @@ static long sys_rt_sigqueueinfo(u64 pid, u64 sig, u64 info_, u64 d, u64 e, u64 f
     return p ? post(p, (int)sig, &info) : -ESRCH;
 }
 
+/* Whom a descriptor stands for: a pidfd, or a directory /proc/PID. *p is NULL if that process is gone. */
+static int target_of(int fd, struct process **p)
+{
+    const struct file *f = fd_file(fd);
+    const struct pidfd *d;
+    int pid;
+
+    if (!f)
+        return -EBADF;
+    if ((d = pidfd_of(f)))
+        *p = d->process;
+    else if ((pid = proc_directory_pid(f)) > 0)
+        *p = process_find(pid);
+    else
+        return -EBADF;
+    return 0;
+}
+
+static long sys_pidfd_send_signal(u64 fd, u64 sig, u64 info_, u64 flags, u64 e, u64 f)
+{
+    siginfo_t info = from_self(SI_USER);
+    struct process *p;
+    bool to_self;
+    int rc;
+
+    (void)e, (void)f;
+    if ((u32)flags)
+        return -EINVAL;
+    if ((rc = target_of((int)fd, &p)) < 0)
+        return rc;
+    to_self = p && p->pid == current()->tid;
+    if (info_) {
+        rc = take_info(&info, info_, to_self);
+        if (rc != -EFAULT && info.si_signo != (int)sig)
+            return -EINVAL;
+        if (rc < 0)
+            return rc;
+    }
+    if (!p)
+        return -ESRCH;
+    return (u32)sig > 64 ? -EINVAL : post(p, (int)sig, &info);
+}
+
 static long sys_rt_tgsigqueueinfo(u64 tgid, u64 tid, u64 sig, u64 info_, u64 e, u64 f)
 {
     siginfo_t info;
@@ -297,6 +343,7 @@ const struct syscall signal_calls[] = {
     {__NR_rt_sigreturn, SYS_LOCKED, "rt_sigreturn", sys_rt_sigreturn},
     {__NR_rt_sigqueueinfo, SYS_LOCKED, "rt_sigqueueinfo", sys_rt_sigqueueinfo},
     {__NR_rt_tgsigqueueinfo, SYS_LOCKED, "rt_tgsigqueueinfo", sys_rt_tgsigqueueinfo},
+    {__NR_pidfd_send_signal, SYS_LOCKED, "pidfd_send_signal", sys_pidfd_send_signal},
     {__NR_pause, SYS_LOCKED, "pause", sys_pause},
     {__NR_kill, SYS_LOCKED, "kill", sys_kill},
     {__NR_tkill, SYS_LOCKED, "tkill", sys_tkill},

@@ -516,5 +516,6 @@ const struct syscall system_calls[] = {
     {__NR_request_key, SYS_UNLOCKED, "request_key", sys_denied},
     {__NR_process_vm_readv, SYS_UNLOCKED, "process_vm_readv", sys_denied},
     {__NR_process_vm_writev, SYS_UNLOCKED, "process_vm_writev", sys_denied},
+    {__NR_pidfd_getfd, SYS_UNLOCKED, "pidfd_getfd", sys_denied},
     {0},
 };

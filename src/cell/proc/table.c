@@ -8,6 +8,7 @@
 #include "cell/base/panic.h"
 #include "cell/base/shared.h"
 #include "cell/base/text.h"
+#include "cell/ipc/pidfd.h"
 #include "cell/mem/heap.h"
 
 struct list *process_list(void)
@@ -230,6 +231,7 @@ void process_remove(struct process *p)
 {
     list_del(&p->all);
     list_del(&p->siblings);
+    pidfd_process_removed(p);
     kfree(p);
 }
 

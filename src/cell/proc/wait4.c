@@ -1,4 +1,5 @@
 #include <asm/errno.h>
+#include <asm/fcntl.h>
 #include <asm/siginfo.h>
 #include <asm/unistd.h>
 #include <linux/resource.h>
@@ -6,6 +7,8 @@
 
 #include "cell/base/shared.h"
 #include "cell/base/text.h"
+#include "cell/fs/file.h"
+#include "cell/ipc/pidfd.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
 #include "cell/proc/exit.h"
@@ -13,9 +16,10 @@
 #include "cell/proc/table.h"
 
 struct wait_request {
-    enum { ANY, ONE, GROUP } kind;
+    enum { ANY, ONE, GROUP, BY_PIDFD } kind;
     int id;
-    unsigned options; /* WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT */
+    struct pidfd *pidfd; /* reference; BY_PIDFD */
+    unsigned options;    /* WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT */
 };
 
 struct wait_result {
@@ -31,6 +35,8 @@ static u64 time_of(const struct process *child)
 
 static bool matches(const struct wait_request *r, const struct process *child)
 {
+    if (r->kind == BY_PIDFD)
+        return child->pidfd == r->pidfd;
     return r->kind == ANY || (r->kind == ONE ? child->pid == r->id : child->pgid == r->id);
 }
 
@@ -45,11 +51,11 @@ static int look(const struct wait_request *r, struct wait_result *result)
         struct process *child = list_entry(n, struct process, siblings);
         if (!matches(r, child))
             continue;
+        if (child->state == PROCESS_ZOMBIE && !(r->options & WEXITED))
+            continue; /* it will not stop or go on any more */
         any = true;
         result->pid = child->pid;
         if (child->state == PROCESS_ZOMBIE) {
-            if (!(r->options & WEXITED))
-                continue;
             result->status = child->exit_status;
             result->usage = rusage_of(time_of(child));
             if (!(r->options & WNOWAIT)) {
@@ -117,11 +123,47 @@ static int code_of(int status)
     return status & 0x7f ? CLD_KILLED : CLD_EXITED;
 }
 
+/* Whom waitid(2) is to wait for. `nonblocking`: rather -EAGAIN, as the pidfd is one of PIDFD_NONBLOCK. */
+static int select_children(u64 which, int id, struct wait_request *r, bool *nonblocking)
+{
+    const struct file *f;
+
+    *nonblocking = false;
+    if (which > P_PIDFD || (which != P_ALL && id < 0) || (which == P_PID && id == 0))
+        return -EINVAL;
+    r->kind = which == P_ALL ? ANY : which == P_PID ? ONE : which == P_PGID ? GROUP : BY_PIDFD;
+    r->id = which == P_PGID && id == 0 ? current_process->pgid : id;
+    if (r->kind != BY_PIDFD)
+        return 0;
+    if (!(f = fd_file(id)) || !(r->pidfd = pidfd_of(f)))
+        return -EBADF;
+    pidfd_get(r->pidfd);
+    *nonblocking = f->flags & O_NONBLOCK;
+    return 0;
+}
+
+static siginfo_t describe(const struct wait_result *result)
+{
+    int status = result->status;
+    siginfo_t info;
+
+    memset(&info, 0, sizeof(info));
+    info.si_signo = SIGCHLD;
+    info.si_code = code_of(status);
+    info.si_pid = result->pid;
+    info.si_uid = CELL_UID;
+    info.si_status = info.si_code == CLD_CONTINUED ? SIGCONT
+                     : info.si_code == CLD_KILLED  ? status & 0x7f
+                                                   : status >> 8 & 0xff;
+    return info;
+}
+
 static long sys_waitid(u64 which, u64 id, u64 info_, u64 options, u64 usage, u64 f)
 {
-    struct wait_request r = {.options = (unsigned)options, .id = (int)id};
+    struct wait_request r = {.options = (unsigned)options};
     struct wait_result result;
     siginfo_t info;
+    bool nonblocking;
     int rc;
 
     (void)f;
@@ -129,25 +171,20 @@ static long sys_waitid(u64 which, u64 id, u64 info_, u64 options, u64 usage, u64
          ~(u64)(WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT | __WNOTHREAD | __WCLONE | __WALL)) ||
         !(options & (WEXITED | WSTOPPED | WCONTINUED)))
         return -EINVAL;
-    if (which > P_PGID || (which != P_ALL && (int)id < 0) || (which == P_PID && id == 0))
-        return -EINVAL;
-    r.kind = which == P_ALL ? ANY : which == P_PID ? ONE : GROUP;
-    if (which == P_PGID && id == 0)
-        r.id = current_process->pgid;
+    if ((rc = select_children(which, (int)id, &r, &nonblocking)) < 0)
+        return rc;
+    if (nonblocking)
+        r.options |= WNOHANG;
     rc = wait_for(&r, &result);
+    if (r.pidfd)
+        pidfd_put(r.pidfd);
+    if (rc == 0 && nonblocking && !(options & WNOHANG))
+        return -EAGAIN;
     if (rc < 0)
         return rc;
     memset(&info, 0, sizeof(info));
-    if (rc > 0) {
-        int status = result.status;
-        info.si_signo = SIGCHLD;
-        info.si_code = code_of(status);
-        info.si_pid = result.pid;
-        info.si_uid = CELL_UID;
-        info.si_status = info.si_code == CLD_CONTINUED ? SIGCONT
-                         : info.si_code == CLD_KILLED  ? status & 0x7f
-                                                       : status >> 8 & 0xff;
-    }
+    if (rc > 0)
+        info = describe(&result);
     if ((info_ && copy_to_user((void *)info_, &info, sizeof(info)) < 0) ||
         (usage && copy_to_user((void *)usage, &result.usage, sizeof(result.usage)) < 0))
         return -EFAULT;
