@@ -101,11 +101,15 @@ static bool group_is_stopped(int pgid)
     return false;
 }
 
+/* The workload itself: the cell ends with it. */
+static bool is_main(const struct process *p)
+{
+    return p->pid == 2;
+}
+
 /* What is left of a process becomes something to wait for. */
 static void become_zombie(struct process *p, int status)
 {
-    bool is_main = p->pid == 2; /* the workload itself: the cell ends with it */
-
     p->state = PROCESS_ZOMBIE;
     p->exit_status = status;
     pidfd_process_ended(p);
@@ -124,7 +128,7 @@ static void become_zombie(struct process *p, int status)
             signal_group(q->pgid, SIGCONT);
         }
     }
-    if (is_main) {
+    if (is_main(p)) {
         atomic_store(&HEADER->status, (u32)status);
         SHARED->main_ended = true;
         if (HEADER->flags & CELL_BOOT_FILES) {
@@ -163,13 +167,21 @@ static void give_back(struct process *p)
     p->cmdline_len = 0;
 }
 
+/* The cell ends in a moment, and all of it at once. To tear this process down first would keep the processor
+ * from whoever waits for the end. */
+__attribute__((noreturn)) static void await_end(_Atomic u32 *ending)
+{
+    for (;;)
+        (void)host_futex(ending, FUTEX_WAIT, 1, NULL, 0);
+}
+
 void thread_exit(void)
 {
     struct thread *t = current();
     struct process *p = t->process;
     _Atomic u32 *ending = &SHARED->ending[t->slot];
     u64 mask;
-    bool last;
+    bool last, ends_cell;
 
     t->exiting = true;
     if (t->robust_list && !p->exiting) {
@@ -181,6 +193,7 @@ void thread_exit(void)
         (void)host_futex((_Atomic u32 *)t->clear_tid, FUTEX_WAKE, 1, NULL, 0);
     signal_drop_all(&t->pending, &t->pending_set);
     last = p->nthreads == 1;
+    ends_cell = last && is_main(p) && !(HEADER->flags & CELL_BOOT_FILES);
     if (last) {
         vfork_leave_window(p);
         give_back(p);
@@ -194,6 +207,8 @@ void thread_exit(void)
     else
         waitq_wake(&p->child_event); /* exec may wait for us */
     kernel_unlock();
+    if (ends_cell)
+        await_end(ending);
     /* Nobody knows us any more; stack and t are collected once the host has put `ending` back to 0. */
     if (last)
         cell_process_end(ending);
