@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -456,8 +457,103 @@ static void test_ancillary(int family, int to_family)
     (void)close(s);
 }
 
+/* The number that the set reports, 0 for none. */
+static unsigned reported(int set, int ms)
+{
+    struct epoll_event e = {0};
+
+    return epoll_wait(set, &e, 1, ms) == 1 ? e.data.u32 : 0;
+}
+
+static long watch(int set, int fd, unsigned number, unsigned events)
+{
+    struct epoll_event e = {.events = events, .data.u32 = number};
+
+    return epoll_ctl(set, EPOLL_CTL_ADD, fd, &e);
+}
+
+/* A socket is still watched when its peer has gone, and another may be where that was. */
+static void test_peers_that_go(int kind)
+{
+    enum { PAIRS = 8 };
+    int set = epoll_create1(0), old[PAIRS][2], s[PAIRS][2];
+    char buf[8];
+
+    for (unsigned i = 0; i < PAIRS; i++) {
+        (void)socketpair(AF_UNIX, kind, 0, old[i]);
+        (void)watch(set, old[i][0], 1, EPOLLIN);
+    }
+    for (unsigned i = 0; i < PAIRS; i++)
+        (void)close(old[i][1]);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        (void)socketpair(AF_UNIX, kind, 0, s[i]);
+        (void)watch(set, s[i][0], 2 * i + 2, EPOLLIN);
+        (void)watch(set, s[i][1], 2 * i + 3, EPOLLIN);
+    }
+    for (unsigned i = 0; i < PAIRS; i++)
+        (void)close(old[i][0]);
+    show("nothing", reported(set, 0));
+    for (unsigned i = 0; i < PAIRS; i++)
+        for (int side = 0; side < 2; side++) {
+            (void)send(s[i][!side], "x", 1, 0);
+            show("reported", reported(set, 1000));
+            show("receive", recv(s[i][side], buf, 8, 0));
+        }
+    for (unsigned i = 0; i < PAIRS; i++) {
+        (void)close(s[i][0]);
+        (void)close(s[i][1]);
+    }
+    (void)close(set);
+}
+
+/* Who watches for room is told when the other side takes what was sent. */
+static void test_room(int from, int to, int set)
+{
+    static char buf[65536];
+    long sent = 0, taken = 0, n;
+
+    (void)reported(set, 1000);
+    while ((n = send(from, buf, sizeof(buf), MSG_DONTWAIT)) > 0)
+        sent += n;
+    show("full", n);
+    while (reported(set, 0))
+        ;
+    while (taken < sent && (n = recv(to, buf, sizeof(buf), 0)) > 0)
+        taken += n;
+    show("all of it", taken == sent);
+    show("room", reported(set, 2000));
+    (void)close(from);
+    (void)close(to);
+    (void)close(set);
+}
+
+static void test_who_watches(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int kinds[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET}, s[2], set, l = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t n = sizeof(a);
+
+    for (int i = 0; i < 3; i++) {
+        test_peers_that_go(kinds[i]);
+        (void)socketpair(AF_UNIX, kinds[i], 0, s);
+        set = epoll_create1(0);
+        show("watch", watch(set, s[0], 1, EPOLLOUT | EPOLLET));
+        test_room(s[0], s[1], set);
+    }
+    (void)bind(l, (void *)&a, n);
+    (void)listen(l, 1);
+    (void)getsockname(l, (void *)&a, &n);
+    s[0] = socket(AF_INET, SOCK_STREAM, 0);
+    set = epoll_create1(0);
+    show("watch before connect", watch(set, s[0], 1, EPOLLOUT | EPOLLET));
+    show("connect", connect(s[0], (void *)&a, n));
+    test_room(s[0], accept(l, NULL, NULL), set);
+    (void)close(l);
+}
+
 int main(void)
 {
+    test_who_watches();
     test_lists();
     test_pairs();
     test_names();

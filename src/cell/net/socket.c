@@ -62,6 +62,7 @@ void socket_put(struct socket *s)
         return;
     socket_drop_messages(s);
     list_del(&s->in_all);
+    waitq_release(&s->event); /* whoever polls a socket that had us for a peer */
     kfree(s->extra);
     kfree(s);
 }

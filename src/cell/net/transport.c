@@ -227,10 +227,14 @@ static long send_to_host(struct socket *s, struct transfer *t, struct cursor *c,
     return rc;
 }
 
+static bool is_full(const struct socket *s)
+{
+    return s->queued >= (size_t)s->receive_buffer;
+}
+
 static bool has_room(const struct socket *s)
 {
-    return s->stream ? stream_writable(s->stream)
-                     : s->peer && s->peer->queued < (size_t)s->peer->receive_buffer;
+    return s->stream ? stream_writable(s->stream) : s->peer && !is_full(s->peer);
 }
 
 static long send_stream(struct socket *s, struct transfer *t)
@@ -303,10 +307,20 @@ static long receive_from_host(struct socket *s, struct transfer *t)
     return done ? (long)done : rc;
 }
 
+/* Room was made: for those who wait for it on our queue, and for those who poll the peer. Whether a packet
+ * has room depends on its length. */
+static void tell_of_room(struct socket *s, bool was_full)
+{
+    waitq_wake(&s->event);
+    if (s->peer && (s->type == SOCK_STREAM_ ? was_full && !is_full(s) : s->type == SOCK_SEQPACKET_))
+        waitq_wake(&s->peer->event);
+}
+
 /* What is there, at most t->length bytes, not past a message with descriptors. 0: nothing is there. */
 static long take_stream(struct socket *s, struct transfer *t, struct cursor *c, size_t wanted)
 {
     size_t done = 0;
+    bool was_full = is_full(s);
 
     list_for_each_safe(n, &s->queue)
     {
@@ -338,7 +352,7 @@ static long take_stream(struct socket *s, struct transfer *t, struct cursor *c, 
             break;
     }
     if (done && !(t->flags & MSG_PEEK))
-        waitq_wake(&s->event);
+        tell_of_room(s, was_full);
     return (long)done;
 }
 
@@ -482,6 +496,7 @@ static long receive_datagram(struct socket *s, struct transfer *t)
     struct cursor c = {t->iov, t->niov, 0};
     u64 deadline = deadline_of(s->receive_timeout);
     struct message *m;
+    bool was_full;
     size_t n;
     int rc = 0;
 
@@ -516,10 +531,11 @@ static long receive_datagram(struct socket *s, struct transfer *t)
         return (long)n;
     t->scm = m->scm;
     m->scm = NULL;
+    was_full = is_full(s);
     list_del(&m->node);
     s->queued -= m->end;
     message_free(m);
-    waitq_wake(&s->event);
+    tell_of_room(s, was_full);
     return (long)n;
 }
 
@@ -561,8 +577,8 @@ unsigned socket_poll(struct socket *s, struct poll_table *pt)
     poll_add(pt, &s->event);
     if (s->state == SOCKET_LISTENING)
         return list_empty(&s->accepted) ? 0 : POLLIN | POLLRDNORM;
-    /* Room is made where the data goes. */
-    if (s->peer)
+    /* Room is made where the data goes. Of a connection our peer tells us; another's datagrams do not. */
+    if (s->peer && s->type == SOCK_DGRAM_)
         poll_add(pt, &s->peer->event);
     if (s->error)
         mask |= POLLERR;

@@ -35,6 +35,11 @@ void waitq_del(struct waiter *w)
     list_del(&w->mine);
 }
 
+void waitq_release(struct waitq *q)
+{
+    list_for_each_safe(n, &q->waiters) list_del(n);
+}
+
 void waitq_forget(struct thread *t)
 {
     list_for_each_safe(n, &t->waiters) waitq_del(list_entry(n, struct waiter, mine));

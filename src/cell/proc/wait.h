@@ -37,6 +37,8 @@ void waitq_add(struct waitq *q, struct waiter *w);
 /* With a function of one's own. */
 void waitq_add_callback(struct waitq *q, struct waiter *w, void (*wake)(struct waiter *w), void *context);
 void waitq_del(struct waiter *w);
+/* The queue goes, before those that wait on it: they are on none. */
+void waitq_release(struct waitq *q);
 /* A thread that the host killed: off every queue. */
 void waitq_forget(struct thread *t);
 void waitq_wake(struct waitq *q);     /* everybody */
