@@ -9,10 +9,12 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -234,34 +236,48 @@ int tree_add_mount(const struct sandbox_mount *m, int root, int fd, struct err *
     return tree_attach(fd, parent, name, e);
 }
 
+/* True once the child has said that all is there; false if it says otherwise, or was killed: the pipe does
+ * not end then, for its other end is ours as well. */
+static bool is_given(int ready, int child)
+{
+    struct pollfd p[] = {{.fd = ready, .events = POLLIN}, {.fd = child, .events = POLLIN}};
+    char done = 0;
+
+    while (poll(p, 2, -1) < 0 && errno == EINTR)
+        ;
+    return p[0].revents & POLLIN && io_read_full(ready, &done, 1) == 1 && done;
+}
+
 /* A child enters the namespace and hands out its /proc/self and the namespace through the descriptor table it
  * shares with us (its pid here means nothing in the host's /proc). */
 int tree_user_namespace(const char *uid_map, const char *gid_map, struct err *e)
 {
     CLEANUP_CLOSE int self = open("/", O_PATH | O_CLOEXEC);
     CLEANUP_CLOSE int ns = open("/", O_PATH | O_CLOEXEC);
+    CLEANUP_CLOSE int child = -1;
     int ready[2], rc;
-    char done = 0;
-    pid_t pid;
+    pid_t pid, parent = getpid();
 
     if (self < 0 || ns < 0 || pipe2(ready, O_CLOEXEC) < 0)
         return err_sys(e, errno, "cannot prepare a user namespace");
-    pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_NEWUSER | CLONE_FILES | SIGCHLD), NULL, NULL, NULL,
-                         0L);
+    pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_NEWUSER | CLONE_FILES | CLONE_PIDFD | SIGCHLD),
+                         NULL, &child, NULL, 0L);
     if (pid == 0) {
-        bool given;
+        char given;
         int own_self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC),
             own_ns = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* nobody else would end it */
+        if (getppid() != parent)                         /* killed before that */
+            _exit(1);
         given = own_self >= 0 && own_ns >= 0 && dup3(own_self, self, O_CLOEXEC) >= 0 &&
                 dup3(own_ns, ns, O_CLOEXEC) >= 0;
-        done = given ? 1 : 0;
         (void)close(own_self);
         (void)close(own_ns);
-        (void)!write(ready[1], &done, 1);
+        (void)!write(ready[1], &given, 1);
         for (;;)
             (void)pause();
     }
-    rc = pid < 0 ? -errno : io_read_full(ready[0], &done, 1) == 1 && done ? 0 : -EIO;
+    rc = pid < 0 ? -errno : is_given(ready[0], child) ? 0 : -EIO;
     (void)close(ready[0]);
     (void)close(ready[1]);
     if (rc == 0)
