@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -162,3 +163,30 @@ def test_a_program_that_runs_out_of_memory_leaves_the_others(boxes, program):
         survived += done.stdout.endswith("survived\n")
         assert done.stdout.endswith("survived\n") or (done.returncode == 137 and "the cell cannot go on: " in done.stderr), (done.returncode, done.stdout, done.stderr)
     assert survived >= 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: a sandbox's processes belong to another uid")
+@pytest.mark.parametrize("how,count", [("vfork", 3), ("fork", 50)])
+def test_a_parent_is_told_of_children_that_the_host_kills(boxes, tmp_path, how, count):
+    box = boxes("cell", "root")
+    box.sh("true")  # makes the base image
+    tree = tmp_path / "rootfs"
+    shutil.copytree(box.base / "state" / "images" / "base" / "rootfs", tree, symlinks=True)
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-static", "-O1", "-o", tree / "usr/bin/killed_children", pathlib.Path(__file__).parent / "killed_children.c", "-lpthread"],
+                   check=True, timeout=60)
+    run = box.start("--rootfs", tree, "--timeout", "60s", "--", "killed_children", how, str(count))
+    try:
+        assert run.stdout.readline() == "begins\n"
+        main = children(parts(run.pid)["pid 1"][0])[0]
+        while run.poll() is None:
+            for child in children(main):
+                time.sleep(0.003)  # it waits by then, and does not hold the kernel's lock
+                try:
+                    os.kill(child, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.001)
+        assert (run.stdout.read(), run.returncode) == ("all were told\n", 0), run.stderr.read()
+    finally:
+        run.kill()
+        run.communicate(timeout=20)

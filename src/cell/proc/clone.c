@@ -144,7 +144,7 @@ static long start(struct thread *child, unsigned long flags)
  * What a vfork child that did not execute anything left on its parent's stack: posix_spawn(3) hands its
  * parent the errno of exec that way.
  */
-enum { VFORK_WINDOW = 1024 };
+enum { VFORK_WINDOW = 1024, VFORK_LOOK_NS = 100000000 };
 struct vfork_window {
     u64 address;
     bool filled;
@@ -172,9 +172,13 @@ static void wait_for_vfork(struct process *p, int pid)
     struct waiter w;
 
     waitq_add(&current_process->child_event, &w);
-    while (still(pid, p) && p->vfork_pending)
-        if (thread_sleep_killable(NO_DEADLINE) < 0)
+    while (still(pid, p) && p->vfork_pending) {
+        int rc = thread_sleep_killable(monotonic_ns() + VFORK_LOOK_NS);
+        if (rc == -ETIMEDOUT) /* did the host kill it? That wakes nobody who sleeps like this. */
+            process_check_children(current_process, false);
+        else if (rc < 0)
             break;
+    }
     waitq_del(&w);
 }
 

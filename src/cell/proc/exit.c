@@ -25,7 +25,7 @@
 #include "cell/proc/timer.h"
 #include "cell/tty/tty.h"
 
-enum { VANISHING_NS = 20000000 };
+enum { VANISHING_NS = 1000000000 }; /* no end is that far from its news, however busy the host is */
 
 void process_notify_parent(struct process *p)
 {
@@ -265,10 +265,9 @@ void process_vfork_done(struct process *p)
     }
 }
 
-static bool find_killed(struct process *p)
+static void find_killed(struct process *p)
 {
     u64 killed = atomic_load(&current()->arch.killed); /* of several at once, the others count as SIGKILL */
-    bool found = false;
 
     list_for_each_safe(n, &p->children)
     {
@@ -287,16 +286,30 @@ static bool find_killed(struct process *p)
         }
         give_back(child);
         become_zombie(child, killed >> 32 == (u32)child->host_pid ? (int)(killed & 0x7f) : SIGKILL);
-        found = true;
     }
-    return found;
+}
+
+/* Is the child of which the host told still taken for alive? Perhaps it is one whose number at the host is
+ * not known yet: another thread is just making it. */
+static bool is_missed(const struct process *p)
+{
+    int gone = (int)(atomic_load(&current()->arch.killed) >> 32);
+
+    list_for_each(n, &p->children)
+    {
+        const struct process *child = list_entry(n, struct process, siblings);
+        if (child->state == PROCESS_ALIVE && (child->host_pid == gone || child->host_pid == 0))
+            return true;
+    }
+    return false;
 }
 
 void process_check_children(struct process *p, bool killed)
 {
     u64 start;
 
-    if (find_killed(p) || !killed)
+    find_killed(p);
+    if (!killed || !is_missed(p))
         return;
     /* The host tells of a death a moment before the task is gone. */
     start = monotonic_ns();
@@ -304,7 +317,8 @@ void process_check_children(struct process *p, bool killed)
         kernel_unlock();
         (void)host_call3(__NR_sched_yield, 0, 0, 0);
         kernel_lock();
-    } while (!find_killed(p) && monotonic_ns() - start < VANISHING_NS);
+        find_killed(p);
+    } while (is_missed(p) && monotonic_ns() - start < VANISHING_NS);
 }
 
 /* ---- system calls */
