@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/times.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -248,6 +249,62 @@ static void test_affinity(void)
     (void)wait(NULL);
 }
 
+/* By number: musl has no such functions. */
+static void set_policy(const char *what, pid_t pid, int policy, int priority)
+{
+    show(what, syscall(SYS_sched_setscheduler, pid, policy, &priority));
+    printf("%s: now %ld\n", what, syscall(SYS_sched_getscheduler, pid));
+}
+
+static void test_scheduling(void)
+{
+    enum { FIFO = 1, BATCH = 3, IDLE = 5, DEADLINE = 6, RESET_ON_FORK = 0x40000000 };
+    int priority = 77, none = 0, one = 1;
+
+    for (int policy = -1; policy < 7; policy++)
+        printf("priorities of %d: %ld %ld\n", policy, syscall(SYS_sched_get_priority_min, policy),
+               syscall(SYS_sched_get_priority_max, policy));
+    show("policy of nobody", syscall(SYS_sched_getscheduler, 999999));
+    show("of a negative number", syscall(SYS_sched_getscheduler, -1));
+    show("priority", syscall(SYS_sched_getparam, 0, &priority));
+    printf("it is %d\n", priority);
+    show("priority of nobody", syscall(SYS_sched_getparam, 999999, &priority));
+    show("priority of a negative number", syscall(SYS_sched_getparam, -1, &priority));
+    show("priority nowhere", syscall(SYS_sched_getparam, 0, NULL));
+    show("priority to a bad place", syscall(SYS_sched_getparam, 0, 1));
+    set_policy("batch", 0, BATCH, 0);
+    set_policy("batch with a priority", 0, BATCH, 3);
+    set_policy("no policy", 0, 17, 0);
+    set_policy("deadline", 0, DEADLINE, 0);
+    set_policy("a negative policy", 0, -1, 0);
+    set_policy("of nobody", 999999, BATCH, 0);
+    set_policy("of a negative number", -1, BATCH, 0);
+    set_policy("realtime without a priority", 0, FIFO, 0);
+    set_policy("realtime", 0, FIFO, 5);
+    set_policy("realtime beyond", 0, FIFO, 100);
+    show("from nowhere", syscall(SYS_sched_setscheduler, 0, BATCH, NULL));
+    show("from a bad place", syscall(SYS_sched_setscheduler, 0, BATCH, 1));
+    show("the same priority", syscall(SYS_sched_setparam, 0, &none));
+    show("another priority", syscall(SYS_sched_setparam, 0, &one));
+    show("a priority from nowhere", syscall(SYS_sched_setparam, 0, NULL));
+    (void)fflush(stdout);
+    if (fork() == 0) {
+        printf("the child's: %ld\n", syscall(SYS_sched_getscheduler, 0));
+        set_policy("reset on fork", 0, BATCH | RESET_ON_FORK, 0);
+        set_policy("never again", 0, BATCH, 0);
+        (void)fflush(stdout);
+        if (fork() == 0) {
+            printf("its child's: %ld\n", syscall(SYS_sched_getscheduler, 0));
+            exit(0);
+        }
+        (void)wait(NULL);
+        set_policy("idle", 0, IDLE | RESET_ON_FORK, 0);
+        set_policy("out of it", 0, RESET_ON_FORK, 0);
+        exit(0);
+    }
+    (void)wait(NULL);
+}
+
 /* Last: it stays. */
 static void test_process_limit(void)
 {
@@ -274,6 +331,7 @@ int main(int argc, char **argv)
     test_limits();
     test_usage();
     test_affinity();
+    test_scheduling();
     test_process_limit();
     show("new user namespace", unshare(CLONE_NEWUSER));
     return 0;

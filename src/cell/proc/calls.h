@@ -6,7 +6,7 @@
 #include "cell/proc/syscall.h"
 
 extern const struct syscall clone_calls[], exit_calls[], wait_calls[], exec_calls[], signal_calls[],
-    futex_calls[], timer_calls[], id_calls[], system_calls[], poll_calls[], tty_calls[];
+    futex_calls[], timer_calls[], id_calls[], sched_calls[], system_calls[], poll_calls[], tty_calls[];
 
 /* clone.c */
 int clone_first(void (*fn)(void));

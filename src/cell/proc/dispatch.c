@@ -21,9 +21,10 @@
 #include "cell/proc/signal.h"
 
 static const struct syscall *const tables[] = {
-    fs_calls,       mem_calls,    ipc_calls,    net_calls,   clone_calls, exit_calls,    wait_calls,
-    exec_calls,     signal_calls, futex_calls,  timer_calls, event_calls, epoll_calls,   timerfd_calls,
-    signalfd_calls, id_calls,     system_calls, poll_calls,  tty_calls,   inotify_calls, pidfd_calls};
+    fs_calls,    mem_calls,     ipc_calls,      net_calls,   clone_calls,  exit_calls,
+    wait_calls,  exec_calls,    signal_calls,   futex_calls, timer_calls,  event_calls,
+    epoll_calls, timerfd_calls, signalfd_calls, id_calls,    system_calls, poll_calls,
+    tty_calls,   inotify_calls, pidfd_calls,    sched_calls};
 
 static struct {
     syscall_fn fn;

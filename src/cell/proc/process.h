@@ -108,6 +108,7 @@ struct thread {
     bool exiting;
     char name[PROCESS_NAME];
     u64 start_ns;
+    int policy; /* SCHED_NORMAL, SCHED_BATCH or SCHED_IDLE, with SCHED_RESET_ON_FORK: proc/sched.c */
     u64 affinity[CPUS_MAX / 64]; /* sched_setaffinity(2): kept, for who asks; all 0: any */
     /* For its first steps: proc/clone.c */
     unsigned long child_tid, tls;

@@ -247,124 +247,10 @@ static long sys_getrandom(ARGS)
     return (long)done;
 }
 
-/* ---- the scheduler is the host's */
-
-static long sys_sched_yield(ARGS)
-{
-    UNUSED;
-    return host_call3(__NR_sched_yield, 0, 0, 0);
-}
-
-static u32 cpus(void)
-{
-    return HEADER->cpus ? MIN(HEADER->cpus, (u32)CPUS_MAX) : 1;
-}
-
-/* The processors [64 * word, 64 * word + 64) that there are. */
-static u64 present(u32 word)
-{
-    u32 n = cpus();
-
-    if (n <= word * 64)
-        return 0;
-    return n - word * 64 >= 64 ? ~0ULL : (1ULL << (n - word * 64)) - 1;
-}
-
-static bool is_bound(const struct thread *t)
-{
-    for (size_t i = 0; i < ARRAY_LEN(t->affinity); i++)
-        if (t->affinity[i])
-            return true;
-    return false;
-}
-
-static long sys_sched_getaffinity(ARGS)
-{
-    const struct thread *t = (int)a ? thread_find((int)a) : current();
-    u32 words = (cpus() + 63) / 64;
-
-    (void)d, (void)e, (void)f;
-    if ((u32)b < words * 8 || (u32)b % 8)
-        return -EINVAL;
-    if (!t)
-        return -ESRCH;
-    for (u32 i = 0; i < words; i++)
-        if (put_user_u64((void *)(c + (u64)i * 8), is_bound(t) ? t->affinity[i] : present(i)) < 0)
-            return -EFAULT;
-    return (long)words * 8;
-}
-
-/* What is asked for is kept; where threads run is the host's business. */
-static long sys_sched_setaffinity(ARGS)
-{
-    struct thread *t = (int)a ? thread_find((int)a) : current();
-    u64 wanted[CPUS_MAX / 64] = {0}, any = 0;
-
-    (void)d, (void)e, (void)f;
-    if (copy_from_user(wanted, (void *)c, MIN((u32)b, (u32)sizeof(wanted))) < 0)
-        return -EFAULT;
-    if (!t)
-        return -ESRCH;
-    if (t->process == SHARED->init)
-        return -EPERM;
-    for (u32 i = 0; i < ARRAY_LEN(wanted); i++)
-        any |= wanted[i] &= present(i);
-    if (!any)
-        return -EINVAL;
-    memcpy(t->affinity, wanted, sizeof(wanted));
-    return 0;
-}
-
-static long sys_zero(ARGS)
-{
-    UNUSED;
-    return 0;
-}
-
 static long sys_getcpu(ARGS)
 {
     (void)c, (void)d, (void)e, (void)f;
     return (a && put_user_u32((void *)a, 0) < 0) || (b && put_user_u32((void *)b, 0) < 0) ? -EFAULT : 0;
-}
-
-static long sys_sched_getscheduler(ARGS)
-{
-    (void)b, (void)c, (void)d, (void)e, (void)f;
-    if ((int)a < 0)
-        return -EINVAL;
-    return a == 0 || thread_find((int)a) ? 0 : -ESRCH; /* SCHED_OTHER */
-}
-
-/* What the host gives a thread at a time is not to be seen; this is its usual order
- * (sched_rr_get_interval(2)). */
-static long sys_sched_rr_get_interval(ARGS)
-{
-    const struct __kernel_timespec slice = {.tv_nsec = 4000000};
-
-    (void)c, (void)d, (void)e, (void)f;
-    if ((int)a < 0)
-        return -EINVAL;
-    if (a != 0 && !thread_find((int)a))
-        return -ESRCH;
-    return put_user((struct __kernel_timespec *)b, slice);
-}
-
-static long sys_sched_setscheduler(ARGS)
-{
-    (void)a, (void)c, (void)d, (void)e, (void)f;
-    return b == 0 ? 0 : -EPERM; /* SCHED_OTHER */
-}
-
-static long sys_sched_getparam(ARGS)
-{
-    (void)a, (void)c, (void)d, (void)e, (void)f;
-    return put_user_u32((void *)b, 0);
-}
-
-static long sys_sched_priority(ARGS)
-{
-    (void)b, (void)c, (void)d, (void)e, (void)f;
-    return a <= 5 ? 0 : -EINVAL;
 }
 
 enum { NICE_MIN = -20, NICE_MAX = 19 };
@@ -487,16 +373,6 @@ const struct syscall system_calls[] = {
     {__NR_getrusage, SYS_UNLOCKED, "getrusage", sys_getrusage},
     {__NR_times, SYS_UNLOCKED, "times", sys_times},
     {__NR_getrandom, SYS_UNLOCKED, "getrandom", sys_getrandom},
-    {__NR_sched_yield, SYS_UNLOCKED, "sched_yield", sys_sched_yield},
-    {__NR_sched_getaffinity, SYS_LOCKED, "sched_getaffinity", sys_sched_getaffinity},
-    {__NR_sched_setaffinity, SYS_LOCKED, "sched_setaffinity", sys_sched_setaffinity},
-    {__NR_sched_getscheduler, SYS_LOCKED, "sched_getscheduler", sys_sched_getscheduler},
-    {__NR_sched_rr_get_interval, SYS_LOCKED, "sched_rr_get_interval", sys_sched_rr_get_interval},
-    {__NR_sched_setscheduler, SYS_UNLOCKED, "sched_setscheduler", sys_sched_setscheduler},
-    {__NR_sched_getparam, SYS_UNLOCKED, "sched_getparam", sys_sched_getparam},
-    {__NR_sched_setparam, SYS_UNLOCKED, "sched_setparam", sys_zero},
-    {__NR_sched_get_priority_min, SYS_UNLOCKED, "sched_get_priority_min", sys_sched_priority},
-    {__NR_sched_get_priority_max, SYS_UNLOCKED, "sched_get_priority_max", sys_sched_priority},
     {__NR_getcpu, SYS_UNLOCKED, "getcpu", sys_getcpu},
     {__NR_getpriority, SYS_LOCKED, "getpriority", sys_getpriority},
     {__NR_setpriority, SYS_LOCKED, "setpriority", sys_setpriority},

@@ -10,6 +10,7 @@
 #include "cell/base/text.h"
 #include "cell/ipc/pidfd.h"
 #include "cell/mem/heap.h"
+#include "cell/proc/sched.h"
 
 struct list *process_list(void)
 {
@@ -152,7 +153,7 @@ struct thread *thread_create(struct process *p, long *error)
     text_copy(t->name, p->name, sizeof(t->name));
     t->start_ns = monotonic_ns();
     if (p->pid != 1)
-        memcpy(t->affinity, current()->affinity, sizeof(t->affinity));
+        sched_inherit(t, current());
     list_add_tail(&p->threads, &t->in_process);
     p->nthreads++;
     s->nthreads++;
