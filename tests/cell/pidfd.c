@@ -677,7 +677,8 @@ int main(int argc, char **argv)
     (void)sigemptyset(&go);
     (void)sigaddset(&go, SIGUSR1);
     if (argc == 4)
-        return executed(atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
+        return executed((int)strtol(argv[1], NULL, 10), (int)strtol(argv[2], NULL, 10),
+                        (int)strtol(argv[3], NULL, 10));
     myself = argv[0];
     (void)sigprocmask(SIG_BLOCK, &go, NULL);
     (void)closefrom(3);

@@ -237,6 +237,13 @@ static void test_udp(void)
     show("privileged port", bind(s, (struct sockaddr *)&a, sizeof(a)));
 }
 
+static void append(char *to, size_t cap, const char *text)
+{
+    size_t n = strlen(to);
+
+    (void)snprintf(to + n, cap - n, "%s", text);
+}
+
 /* The lines of a file of /proc/net that have `what` in them, sorted: the columns from the second to `last`,
  * and whether the one with the number is that of one of the descriptors. */
 static void show_lines(const char *file, const char *what, int last, int inode, const int *fds, int n)
@@ -250,19 +257,22 @@ static void show_lines(const char *file, const char *what, int last, int inode, 
     printf("%s: %s|\n", file, line);
     while (count < 8 && fgets(line, sizeof(line), f)) {
         char *at = lines[count], *word, *rest = line;
+        const size_t cap = sizeof(lines[0]);
+        char end[16];
         int owner = -1;
         if (!strstr(line, what))
             continue;
-        at += sprintf(at, "%d:", (int)(strchr(line, '\n') - line));
+        (void)snprintf(at, cap, "%d:", (int)(strchr(line, '\n') - line));
         for (int i = 0; (word = strtok_r(rest, " \n", &rest)) != NULL; i++) {
             struct stat st;
             for (int k = 0; i == inode && k < n; k++)
                 if (fstat(fds[k], &st) == 0 && st.st_ino == strtoul(word, NULL, 10))
                     owner = k;
             if ((i > 0 && i <= last) || (i > inode && inode == 6))
-                at += sprintf(at, " %s", word);
+                append(at, cap, " "), append(at, cap, word);
         }
-        (void)sprintf(at, " of %d", owner);
+        (void)snprintf(end, sizeof(end), " of %d", owner);
+        append(at, cap, end);
         count++;
     }
     (void)fclose(f);
