@@ -205,6 +205,7 @@ static bool collect(struct record *r, int fd, unsigned limit_ms, pid_t pid, int 
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         uint64_t now = now_ms();
+        bool was_over = ended; /* what it said before its end is in the pipe by this poll */
         ssize_t n;
         if (now >= until)
             return true;
@@ -212,7 +213,7 @@ static bool collect(struct record *r, int fd, unsigned limit_ms, pid_t pid, int 
         if (!ended && waitpid(pid, status, WNOHANG) == pid)
             ended = true;
         if (!p.revents) {
-            if (ended) /* a descendant keeps the pipe, and has nothing to say */
+            if (was_over) /* a descendant keeps the pipe, and has nothing to say */
                 return false;
             continue;
         }
