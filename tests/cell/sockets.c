@@ -244,8 +244,9 @@ static void append(char *to, size_t cap, const char *text)
     (void)snprintf(to + n, cap - n, "%s", text);
 }
 
-/* The lines of a file of /proc/net that have `what` in them, sorted: the columns from the second to `last`,
- * and whether the one with the number is that of one of the descriptors. */
+/* The lines of a file of /proc/net that have `what` in them, sorted: the length (without the inode's digits,
+ * of which a host that has run for long has more, where no padding makes up for them), the columns from the
+ * second to `last`, and whether the one with the number is that of one of the descriptors. */
 static void show_lines(const char *file, const char *what, int last, int inode, const int *fds, int n)
 {
     char line[512], lines[8][512];
@@ -258,20 +259,23 @@ static void show_lines(const char *file, const char *what, int last, int inode, 
     while (count < 8 && fgets(line, sizeof(line), f)) {
         char *at = lines[count], *word, *rest = line;
         const size_t cap = sizeof(lines[0]);
-        char end[16];
-        int owner = -1;
+        char end[32];
+        int owner = -1, length = (int)strcspn(line, "\n");
         if (!strstr(line, what))
             continue;
-        (void)snprintf(at, cap, "%d:", (int)(strchr(line, '\n') - line));
+        const int padded = length > 0 && line[length - 1] == ' ';
+        at[0] = 0;
         for (int i = 0; (word = strtok_r(rest, " \n", &rest)) != NULL; i++) {
             struct stat st;
+            if (i == inode && !padded)
+                length -= (int)strlen(word);
             for (int k = 0; i == inode && k < n; k++)
                 if (fstat(fds[k], &st) == 0 && st.st_ino == strtoul(word, NULL, 10))
                     owner = k;
             if ((i > 0 && i <= last) || (i > inode && inode == 6))
                 append(at, cap, " "), append(at, cap, word);
         }
-        (void)snprintf(end, sizeof(end), " of %d", owner);
+        (void)snprintf(end, sizeof(end), " of %d, %d long", owner, length);
         append(at, cap, end);
         count++;
     }
