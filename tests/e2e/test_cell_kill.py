@@ -190,3 +190,19 @@ def test_a_parent_is_told_of_children_that_the_host_kills(boxes, tmp_path, how, 
     finally:
         run.kill()
         run.communicate(timeout=20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: a sandbox's processes belong to another uid")
+def test_a_workload_that_the_host_kills_at_its_very_beginning_ends_the_cell(boxes):
+    """Before its process has told the cell's kernel which one of the host's it is, too."""
+    box = boxes("cell", "root")
+    assert box.run("--", "true").returncode == 0
+    for _ in range(20):
+        run = box.start("--timeout", "30s", "--", "sleep", "600", stdout=subprocess.DEVNULL)
+        workload = []
+        while run.poll() is None and not workload:
+            workload = [p for warden in children(run.pid) for cell in children(warden) for p in children(cell) if name(cell) == "ironclaw-cell"]
+        for pid in workload:
+            os.kill(pid, signal.SIGKILL)
+        _, errors = run.communicate(timeout=60)
+        assert workload and run.returncode == 137 and "still running" not in errors, errors

@@ -167,6 +167,13 @@ static struct process *still(int pid, const struct process *p)
     return q == p ? q : NULL;
 }
 
+/* The child notes its number itself with its first steps, unless the host killed it before these. */
+static void note_host_pid(int pid, struct process *p, int host_pid)
+{
+    if (still(pid, p) && p->host_pid == 0 && p->state == PROCESS_ALIVE)
+        p->host_pid = host_pid;
+}
+
 static void wait_for_vfork(struct process *p, int pid)
 {
     struct waiter w;
@@ -224,8 +231,7 @@ static long clone_process(const struct clone_request *r)
         undo_process(p, pidfd);
         return error == -ENOMEM ? error : -EAGAIN;
     }
-    if (still(pid, p) && p->host_pid == 0 && p->state == PROCESS_ALIVE)
-        p->host_pid = (int)error;
+    note_host_pid(pid, p, (int)error);
     if (r->flags & CLONE_VFORK) {
         wait_for_vfork(p, pid);
         if (window && window->filled)
@@ -333,6 +339,7 @@ int clone_first(void (*fn)(void))
     struct thread *init = current();
     struct process *p;
     long error;
+    int pid;
 
     p = process_create(init->process, &error);
     if (!p)
@@ -345,6 +352,10 @@ int clone_first(void (*fn)(void))
         return -ENOMEM;
     fs_context_copy(&p->fs, &init->process->fs);
     p->leader->start = fn;
+    pid = p->pid;
     error = start(p->leader, CELL_CLONE_FORK);
-    return error < 0 ? (int)error : 0;
+    if (error < 0)
+        return (int)error;
+    note_host_pid(pid, p, (int)error);
+    return 0;
 }

@@ -265,6 +265,16 @@ void process_vfork_done(struct process *p)
     }
 }
 
+/* The host may have killed several at once: whoever gets the children of one of them looks after these, as
+ * the news of their end may have gone to the one that is no more. */
+static void let_look(struct process *reaper)
+{
+    struct thread *t = list_entry(reaper->threads.next, struct thread, in_process);
+
+    atomic_fetch_or(&t->arch.pending, PENDING_CHILD);
+    thread_wake(t);
+}
+
 static void find_killed(struct process *p)
 {
     u64 killed = atomic_load(&current()->arch.killed); /* of several at once, the others count as SIGKILL */
@@ -285,6 +295,8 @@ static void find_killed(struct process *p)
             thread_remove(t);
         }
         give_back(child);
+        if (!list_empty(&child->children))
+            let_look(find_reaper(child));
         become_zombie(child, killed >> 32 == (u32)child->host_pid ? (int)(killed & 0x7f) : SIGKILL);
     }
 }
