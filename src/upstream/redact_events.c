@@ -235,7 +235,7 @@ static void give_out_group(struct redact_events *e, bool choice, enum shape shap
 /* Room for one more text; only what came with earlier events may be given out ahead of this one. */
 static bool make_room(struct redact_events *e)
 {
-    if (e->npending == PENDING_MAX && e->pending->number != e->number)
+    if (e->npending == PENDING_MAX && e->pending && e->pending->number != e->number)
         give_out(e, unlink_pending(e, &e->pending));
     return e->npending < PENDING_MAX;
 }
