@@ -16,6 +16,7 @@
 #include "cell/mem/mm.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
+#include "cell/proc/cputime.h"
 #include "cell/proc/dispatch.h"
 #include "cell/proc/exit.h"
 #include "cell/proc/signal.h"
@@ -118,9 +119,12 @@ void cell_exit_work(struct thread *t)
     u32 pending;
 
     kernel_lock();
-    pending = atomic_fetch_and(&t->arch.pending, (u32) ~(PENDING_RESTART | PENDING_CHILD | PENDING_KILLED));
+    pending = atomic_fetch_and(&t->arch.pending,
+                               (u32) ~(PENDING_RESTART | PENDING_CHILD | PENDING_KILLED | PENDING_TIME));
     if (pending & PENDING_CHILD)
         process_check_children(t->process, pending & PENDING_KILLED);
+    if (pending & PENDING_TIME)
+        cpu_timers_look();
     signal_deliver(t);
     kernel_unlock();
 }

@@ -36,7 +36,7 @@ static long wait_on(_Atomic u32 *word, int op, u32 value, u64 timeout, u32 bitse
     }
     do {
         rc = cell_futex_wait(word, FUTEX_WAIT_BITSET | flags, value, deadline, bitset);
-        if (rc == -EINTR && atomic_load(&current()->arch.pending))
+        if (rc == -EINTR && thread_interrupted())
             return deadline && command == FUTEX_WAIT ? -ERESTARTNOHAND : -ERESTARTSYS;
     } while (rc == -EINTR);
     return rc;

@@ -9,6 +9,7 @@
 
 #include "cell/arch/x86_64/regs.h"
 #include "cell/base/list.h"
+#include "cell/proc/timer.h"
 #include "cell/proc/wait.h"
 
 struct fd_table;
@@ -73,6 +74,7 @@ struct process {
     struct waitq child_event;          /* wait4 of this process */
     struct waitq signal_event;         /* signalfd, sigtimedwait */
     struct list timers;                /* POSIX timers and itimers: proc/timer.c */
+    struct timer cpu_limit;            /* RLIMIT_CPU: proc/cputime.c */
     struct mm *mm;                     /* mem/mm.h */
     bool vfork_pending;                /* parent waits until we exec or exit */
     struct vfork_window *vfork_window; /* proc/clone.c */

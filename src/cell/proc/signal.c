@@ -322,8 +322,33 @@ int signal_take(u64 set, siginfo_t *info)
         memset(info, 0, sizeof(*info));
         info->si_signo = sig;
     }
+    if (info->si_code == SI_TIMER)
+        timer_signal_taken(p, info);
     list_for_each(n, &p->threads) signal_recalculate(list_entry(n, struct thread, in_process));
     return sig;
+}
+
+static siginfo_t *find_of_timer(struct list *queue, int sig, int id)
+{
+    list_for_each(n, queue)
+    {
+        struct signal_item *item = list_entry(n, struct signal_item, node);
+        if (item->sig == sig && item->info.si_code == SI_TIMER && item->info.si_tid == id)
+            return &item->info;
+    }
+    return NULL;
+}
+
+siginfo_t *signal_of_timer(struct process *p, int sig, int id)
+{
+    siginfo_t *found = find_of_timer(&p->pending, sig, id);
+
+    list_for_each(n, &p->threads)
+    {
+        if (!found)
+            found = find_of_timer(&list_entry(n, struct thread, in_process)->pending, sig, id);
+    }
+    return found;
 }
 
 /* The process stops; its threads come to rest as each of them comes by. */
@@ -384,6 +409,7 @@ static void run_handler(struct thread *t, int sig, const siginfo_t *info)
     u64 mask = t->restore_blocked ? t->saved_blocked : t->blocked;
 
     t->restore_blocked = false;
+    t->sleep_deadline = 0; /* of a call that is not done again */
     settle_call(&t->arch.regs, true, copy.flags);
     if (copy.flags & SA_RESETHAND)
         a->handler = (unsigned long)SIG_DFL;

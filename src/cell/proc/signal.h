@@ -38,6 +38,8 @@ void signal_recalculate_all(struct process *p);
 /* Takes one pending signal of `set` off the calling thread's and its process's queues. 0: none. */
 int signal_take(u64 set, siginfo_t *info);
 u64 signal_pending_set(const struct thread *t);
+/* That of a POSIX timer, still pending for the process or one of its threads; NULL: it was taken. */
+siginfo_t *signal_of_timer(struct process *p, int sig, int id);
 
 /* What has to be done before program code goes on: deliver, stop, end. Called with the lock, by
  * cell_exit_work only. */

@@ -16,6 +16,7 @@
 #include "cell/mem/heap.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
+#include "cell/proc/cputime.h"
 #include "cell/proc/signal.h"
 #include "cell/proc/timer.h"
 
@@ -154,6 +155,8 @@ static long prlimit(struct process *p, u64 resource, u64 new, u64 old)
         if (in.rlim_max > before.rlim_max)
             return -EPERM;
         p->rlimits[resource] = in;
+        if (resource == RLIMIT_CPU)
+            cpu_limit_changed(p);
     }
     return old ? put_user((struct rlimit64 *)old, before) : 0;
 }

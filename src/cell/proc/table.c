@@ -10,6 +10,7 @@
 #include "cell/base/text.h"
 #include "cell/ipc/pidfd.h"
 #include "cell/mem/heap.h"
+#include "cell/proc/cputime.h"
 #include "cell/proc/sched.h"
 
 struct list *process_list(void)
@@ -215,6 +216,7 @@ struct process *process_create(struct process *parent, long *error)
         memcpy(p->rlimits, parent->rlimits, sizeof(p->rlimits));
     else
         set_limits(p);
+    cpu_limit_init(p);
     p->parent = parent;
     p->start_ns = monotonic_ns();
     p->leader = thread_create(p, error);
@@ -225,11 +227,13 @@ struct process *process_create(struct process *parent, long *error)
     list_add_tail(&SHARED->processes, &p->all);
     if (parent)
         list_add_tail(&parent->children, &p->siblings);
+    cpu_limit_changed(p);
     return p;
 }
 
 void process_remove(struct process *p)
 {
+    cpu_timer_disarm(&p->cpu_limit);
     list_del(&p->all);
     list_del(&p->siblings);
     pidfd_process_removed(p);

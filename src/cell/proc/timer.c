@@ -6,14 +6,16 @@
 #include <linux/time.h>
 
 #include "cell/arch/x86_64/host.h"
+#include "cell/base/lock.h"
 #include "cell/base/shared.h"
 #include "cell/base/text.h"
 #include "cell/mem/heap.h"
 #include "cell/mem/uaccess.h"
 #include "cell/proc/calls.h"
+#include "cell/proc/cputime.h"
 #include "cell/proc/signal.h"
 
-enum { NS_PER_US = 1000, TIMERS_MAX = 1024, ITIMER_ID = -1 };
+enum { NS_PER_US = 1000, TIMERS_MAX = 1024, ITIMER_ID = -1, INT_MAX_ = 0x7fffffff };
 #define NS_PER_S 1000000000ULL
 
 void timer_init(struct timer *t, void (*fire)(struct timer *t, u64 times))
@@ -127,13 +129,35 @@ static bool is_clock(int clock)
     return (clock >= 0 && clock <= CLOCK_TAI) && clock != 10;
 }
 
-/* Clocks of other threads and processes (pthread_getcpuclockid) show the caller's: the host knows no other.
- */
-static int host_clock(u64 clock)
+/* A clock to wait by: 0 and, if it shows processor time, whose; -EOPNOTSUPP: one to read only. */
+static int clock_to_wait_by(int clock, struct cpu_clock *cpu)
 {
-    if ((int)clock < 0)
-        return ((int)clock & 4) ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID;
-    return (int)clock;
+    *cpu = (struct cpu_clock){0};
+    if (clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID)
+        return cpu_clock_find(clock, cpu);
+    if (!is_clock(clock))
+        return -EINVAL;
+    return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
+                   clock == CLOCK_TAI
+               ? 0
+               : -EOPNOTSUPP;
+}
+
+/* The clock of a process or thread that is named by number (clock_getcpuclockid(3)). */
+static int read_clock_of(int clock, struct __kernel_timespec *out)
+{
+    struct cpu_clock cpu;
+    u64 ns = 0;
+    int rc;
+
+    kernel_lock();
+    rc = cpu_clock_find(clock, &cpu);
+    if (rc == 0)
+        rc = cpu_clock_read(&cpu, &ns);
+    kernel_unlock();
+    if (rc == 0)
+        *out = from_ns(ns);
+    return rc;
 }
 
 static long sys_clock_gettime(u64 clock, u64 ts_, u64 c, u64 d, u64 e, u64 f)
@@ -144,16 +168,17 @@ static long sys_clock_gettime(u64 clock, u64 ts_, u64 c, u64 d, u64 e, u64 f)
     (void)c, (void)d, (void)e, (void)f;
     if ((int)clock >= 0 && !is_clock((int)clock))
         return -EINVAL;
-    rc = host_clock_gettime(host_clock(clock), &ts);
+    rc = (int)clock < 0 ? read_clock_of((int)clock, &ts) : host_clock_gettime((int)clock, &ts);
     return rc < 0 ? rc : put_user((struct __kernel_timespec *)ts_, ts);
 }
 
 static long sys_clock_getres(u64 clock, u64 ts_, u64 c, u64 d, u64 e, u64 f)
 {
     const struct __kernel_timespec fine = {.tv_nsec = 1}, coarse = {.tv_nsec = 4000000};
+    struct __kernel_timespec now;
 
     (void)c, (void)d, (void)e, (void)f;
-    if ((int)clock >= 0 && !is_clock((int)clock))
+    if ((int)clock < 0 ? read_clock_of((int)clock, &now) < 0 : !is_clock((int)clock))
         return -EINVAL;
     if (!ts_)
         return 0;
@@ -186,77 +211,103 @@ static long sys_time(u64 t, u64 b, u64 c, u64 d, u64 e, u64 f)
     return t && put_user_u64((void *)t, now) < 0 ? -EFAULT : (long)now;
 }
 
-static long sleep_until(u64 deadline, u64 remaining)
+/* `cpu`: whose processor time, or pid 0: the monotonic clock. */
+static u64 now_by(const struct cpu_clock *cpu)
+{
+    u64 ns = 0;
+
+    if (cpu->pid == 0)
+        return monotonic_ns();
+    (void)cpu_clock_read(cpu, &ns);
+    return ns;
+}
+
+static int sleep_until(const struct cpu_clock *cpu, u64 deadline)
 {
     int rc;
 
+    if (cpu->pid)
+        return cpu_sleep_until(cpu, deadline);
     do
         rc = thread_sleep(deadline);
     while (rc == 0);
-    if (rc == -ETIMEDOUT)
-        return 0;
-    if (remaining) {
-        u64 now = monotonic_ns();
-        struct __kernel_timespec left = from_ns(deadline > now ? deadline - now : 0);
-        if (put_user((struct __kernel_timespec *)remaining, left) < 0)
-            return -EFAULT;
-    }
-    return rc;
+    return rc == -ETIMEDOUT ? 0 : rc;
 }
 
 /* A relative sleep that a stop interrupted would begin anew: its end is kept. */
-static long sleep_relative(u64 request, u64 remaining)
+static long sleep_relative(const struct cpu_clock *cpu, u64 length, u64 remaining)
 {
     struct thread *t = current();
-    u64 deadline;
-    long rc = deadline_from_user(request, &deadline);
+    u64 deadline = t->sleep_deadline ? t->sleep_deadline : now_by(cpu) + length, now;
+    int rc;
 
-    if (rc < 0)
-        return rc;
-    if (t->sleep_deadline)
-        deadline = t->sleep_deadline;
     t->sleep_deadline = 0;
-    rc = sleep_until(deadline, remaining);
-    if (rc == -ERESTARTSYS) {
-        t->sleep_deadline = deadline;
-        return -ERESTARTNOHAND;
-    }
-    return rc;
+    rc = sleep_until(cpu, deadline);
+    if (rc != -ERESTARTSYS)
+        return rc;
+    now = now_by(cpu);
+    if (remaining &&
+        put_user((struct __kernel_timespec *)remaining, from_ns(deadline > now ? deadline - now : 0)) < 0)
+        return -EFAULT;
+    t->sleep_deadline = deadline;
+    return -ERESTARTNOHAND;
+}
+
+static int length_from_user(u64 request, u64 *ns)
+{
+    struct __kernel_timespec ts;
+
+    *ns = 0;
+    return get_user(ts, (void *)request) < 0 ? -EFAULT : to_ns(&ts, ns);
 }
 
 static long sys_nanosleep(u64 request, u64 remaining, u64 c, u64 d, u64 e, u64 f)
 {
+    const struct cpu_clock wall = {0};
+    u64 ns;
+    int rc = length_from_user(request, &ns);
+
     (void)c, (void)d, (void)e, (void)f;
-    return request ? sleep_relative(request, remaining) : -EFAULT;
+    return rc < 0 ? rc : sleep_relative(&wall, ns, remaining);
 }
 
 static long sys_clock_nanosleep(u64 clock, u64 flags, u64 request, u64 remaining, u64 e, u64 f)
 {
-    struct __kernel_timespec ts;
-    u64 ns;
-    int rc;
+    struct cpu_clock cpu;
+    u64 ns = 0;
+    int rc = clock == CLOCK_THREAD_CPUTIME_ID ? -EOPNOTSUPP : clock_to_wait_by((int)clock, &cpu);
 
     (void)e, (void)f;
-    if (!is_clock((int)clock) || clock == CLOCK_THREAD_CPUTIME_ID)
-        return -EINVAL;
-    if (!(flags & 1 /* TIMER_ABSTIME */))
-        return request ? sleep_relative(request, remaining) : -EFAULT;
-    if (get_user(ts, (void *)request) < 0)
-        return -EFAULT;
-    if ((rc = to_ns(&ts, &ns)) < 0)
+    if (rc == 0)
+        rc = length_from_user(request, &ns);
+    if (rc < 0)
         return rc;
-    rc = (int)sleep_until(clock_to_monotonic((int)clock, ns), 0);
+    if (cpu.tid == current()->tid)
+        return -EINVAL; /* it would never end */
+    if (!(flags & 1 /* TIMER_ABSTIME */))
+        return sleep_relative(&cpu, ns, remaining);
+    rc = sleep_until(&cpu, cpu.pid ? ns : clock_to_monotonic((int)clock, ns));
     return rc == -ERESTARTSYS ? -ERESTARTNOHAND : rc;
 }
 
 /* ---- POSIX timers and itimers */
 
+static int add_overrun(int before, u64 more)
+{
+    u64 sum = (u64)before + MIN(more, (u64)INT_MAX_);
+
+    return (int)MIN(sum, (u64)INT_MAX_);
+}
+
 static void fire_signal(struct timer *t, u64 times)
 {
-    siginfo_t info;
+    siginfo_t info, *waiting = t->id == ITIMER_ID ? NULL : signal_of_timer(t->process, t->sig, t->id);
 
+    if (waiting) { /* one signal stands for all until it is taken */
+        waiting->si_overrun = add_overrun(waiting->si_overrun, times);
+        return;
+    }
     memset(&info, 0, sizeof(info));
-    t->overrun = (int)MIN(times - 1, 0x7fffffffULL);
     if (t->notify == SIGEV_NONE)
         return;
     if (t->id == ITIMER_ID) {
@@ -266,7 +317,7 @@ static void fire_signal(struct timer *t, u64 times)
     }
     info.si_code = SI_TIMER;
     info.si_tid = t->id;
-    info.si_overrun = t->overrun;
+    info.si_overrun = add_overrun(0, times - 1);
     info.si_value.sival_ptr = (void *)t->value;
     if (t->notify == SIGEV_THREAD_ID) {
         struct thread *to = thread_find(t->tid);
@@ -274,6 +325,16 @@ static void fire_signal(struct timer *t, u64 times)
             (void)signal_post_thread(to, t->sig, &info);
     } else {
         (void)signal_post(t->process, t->sig, &info);
+    }
+}
+
+void timer_signal_taken(struct process *p, const siginfo_t *info)
+{
+    list_for_each(n, &p->timers)
+    {
+        struct timer *t = list_entry(n, struct timer, owned);
+        if (t->id == info->si_tid && t->sig == info->si_signo)
+            t->overrun = info->si_overrun;
     }
 }
 
@@ -288,13 +349,16 @@ static struct timer *find(int id, int sig)
     return NULL;
 }
 
-static struct timer *create(int sig)
+static struct timer *create(int sig, const struct cpu_clock *cpu)
 {
     struct timer *t = kmalloc(sizeof(*t));
 
     if (!t)
         return NULL;
-    timer_init(t, fire_signal);
+    if (cpu->pid)
+        cpu_timer_init(t, cpu, fire_signal);
+    else
+        timer_init(t, fire_signal);
     t->process = current_process;
     t->id = ITIMER_ID;
     t->clock = CLOCK_MONOTONIC;
@@ -303,9 +367,26 @@ static struct timer *create(int sig)
     return t;
 }
 
+/* `value` in ns from now, or, if `absolute`, on the timer's clock. */
+static void arm(struct timer *t, u64 value, u64 interval, bool absolute)
+{
+    if (t->cpu.pid)
+        cpu_timer_arm(t, absolute ? value : now_by(&t->cpu) + value, interval);
+    else
+        timer_arm(t, absolute ? clock_to_monotonic(t->clock, value) : monotonic_ns() + value, interval);
+}
+
+static void disarm(struct timer *t)
+{
+    if (t->cpu.pid)
+        cpu_timer_disarm(t);
+    else
+        timer_disarm(t);
+}
+
 static void destroy(struct timer *t)
 {
-    timer_disarm(t);
+    disarm(t);
     list_del(&t->owned);
     kfree(t);
 }
@@ -318,35 +399,43 @@ void timers_exec(struct process *p)
 
 void timers_free(struct process *p)
 {
+    cpu_timer_disarm(&p->cpu_limit);
     list_for_each_safe(n, &p->timers) destroy(list_entry(n, struct timer, owned));
 }
 
 static void remaining(const struct timer *t, u64 *left, u64 *interval)
 {
-    u64 now = monotonic_ns();
+    u64 now, due;
 
-    *interval = t && t->armed ? t->interval : 0;
-    *left = t && t->armed ? (t->expires > now ? t->expires - now : 1) : 0;
+    *left = *interval = 0;
+    if (!t || !(t->cpu.pid ? t->due != 0 : t->armed))
+        return;
+    now = now_by(&t->cpu);
+    due = t->cpu.pid ? t->due : t->expires;
+    *interval = t->cpu.pid ? t->due_interval : t->interval;
+    /* Due, but it has not fired yet. Of one that does not tell anybody nobody could know. */
+    *left = due > now ? due - now : t->notify != SIGEV_NONE || *interval;
 }
 
+/* The host does not tell user from system time: ITIMER_VIRTUAL and ITIMER_PROF count both. */
 static long set_itimer(int sig, u64 value, u64 interval)
 {
+    const struct cpu_clock wall = {0}, own = {current_process->pid, 0};
     struct timer *t = find(ITIMER_ID, sig);
 
     if (value == 0) {
         if (t)
-            timer_disarm(t);
+            disarm(t);
         return 0;
     }
-    if (!t && !(t = create(sig)))
+    if (!t && !(t = create(sig, sig == SIGALRM ? &wall : &own)))
         return -ENOMEM;
-    timer_arm(t, monotonic_ns() + value, interval);
+    arm(t, value, interval, false);
     return 0;
 }
 
 static int itimer_signal(u64 which)
 {
-    /* Virtual time is the host's; these two run by the clock on the wall. */
     return which == ITIMER_REAL      ? SIGALRM
            : which == ITIMER_VIRTUAL ? SIGVTALRM
            : which == ITIMER_PROF    ? SIGPROF
@@ -376,23 +465,29 @@ static long sys_getitimer(u64 which, u64 to, u64 c, u64 d, u64 e, u64 f)
     return sig < 0 ? sig : put_itimer(to, sig);
 }
 
+static int from_timeval(const s64 *tv, u64 *ns)
+{
+    const struct __kernel_timespec ts = {.tv_sec = tv[0], .tv_nsec = (s64)((u64)tv[1] * NS_PER_US)};
+
+    return tv[1] < 0 || tv[1] >= 1000000 ? -EINVAL : to_ns(&ts, ns);
+}
+
 static long sys_setitimer(u64 which, u64 new, u64 old, u64 d, u64 e, u64 f)
 {
     int sig = itimer_signal(which);
     s64 in[4] = {0};
+    u64 value, interval;
 
     (void)d, (void)e, (void)f;
     if (sig < 0)
         return sig;
     if (new &&copy_from_user(in, (void *)new, sizeof(in)) < 0)
         return -EFAULT;
-    for (int i = 0; i < 4; i += 2)
-        if (in[i] < 0 || in[i] > 0x200000000 || in[i + 1] < 0 || in[i + 1] >= 1000000)
-            return -EINVAL;
+    if (from_timeval(in, &interval) < 0 || from_timeval(in + 2, &value) < 0)
+        return -EINVAL;
     if (old && put_itimer(old, sig) < 0)
         return -EFAULT;
-    return set_itimer(sig, (u64)in[2] * NS_PER_S + (u64)in[3] * NS_PER_US,
-                      (u64)in[0] * NS_PER_S + (u64)in[1] * NS_PER_US);
+    return set_itimer(sig, value, interval);
 }
 
 static long sys_alarm(u64 seconds, u64 b, u64 c, u64 d, u64 e, u64 f)
@@ -409,12 +504,13 @@ static long sys_alarm(u64 seconds, u64 b, u64 c, u64 d, u64 e, u64 f)
 static long sys_timer_create(u64 clock, u64 event_, u64 id_, u64 d, u64 e, u64 f)
 {
     struct sigevent event;
+    struct cpu_clock cpu;
     struct timer *t;
-    int id = 0;
+    int id = 0, rc = clock_to_wait_by((int)clock, &cpu);
 
     (void)d, (void)e, (void)f;
-    if (!is_clock(host_clock(clock)))
-        return -EINVAL;
+    if (rc < 0)
+        return rc;
     memset(&event, 0, sizeof(event));
     event.sigev_signo = SIGALRM;
     if (event_ && get_user(event, (void *)event_) < 0)
@@ -425,10 +521,10 @@ static long sys_timer_create(u64 clock, u64 event_, u64 id_, u64 d, u64 e, u64 f
     while (find(id, 0))
         if (++id == TIMERS_MAX)
             return -EAGAIN;
-    if (!(t = create(event.sigev_signo)))
+    if (!(t = create(event.sigev_signo, &cpu)))
         return -EAGAIN;
     t->id = id;
-    t->clock = host_clock(clock);
+    t->clock = (int)clock;
     t->notify = event.sigev_notify;
     t->tid = event._sigev_un._tid;
     t->value = event_ ? (u64)event.sigev_value.sival_ptr : (u64)id;
@@ -466,9 +562,9 @@ static long sys_timer_settime(u64 id, u64 flags, u64 new, u64 old, u64 e, u64 f)
     if (old && put_itimerspec(old, t) < 0)
         return -EFAULT;
     if (value == 0)
-        timer_disarm(t);
+        disarm(t);
     else
-        timer_arm(t, flags & 1 ? clock_to_monotonic(t->clock, value) : monotonic_ns() + value, interval);
+        arm(t, value, interval, flags & 1 /* TIMER_ABSTIME */);
     return 0;
 }
 

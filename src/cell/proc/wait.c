@@ -8,6 +8,7 @@
 #include "cell/arch/x86_64/host.h"
 #include "cell/base/lock.h"
 #include "cell/base/shared.h"
+#include "cell/proc/cputime.h"
 #include "cell/proc/exit.h"
 #include "cell/proc/process.h"
 
@@ -140,15 +141,28 @@ static bool was_woken(struct thread *t)
 /* What the host told meanwhile and no program needs to know of is dealt with here. */
 static bool interrupted(struct thread *t)
 {
-    u32 pending = atomic_load(&t->arch.pending), ours = PENDING_CHILD | PENDING_KILLED;
+    u32 pending = atomic_load(&t->arch.pending), ours = PENDING_CHILD | PENDING_KILLED | PENDING_TIME;
 
     if (pending & ~ours)
         return true;
     if (pending) {
         pending = atomic_fetch_and(&t->arch.pending, ~ours);
-        process_check_children(t->process, pending & PENDING_KILLED);
+        if (pending & PENDING_CHILD)
+            process_check_children(t->process, pending & PENDING_KILLED);
+        if (pending & PENDING_TIME)
+            cpu_timers_look();
     }
     return atomic_load(&t->arch.pending) & ~ours;
+}
+
+bool thread_interrupted(void)
+{
+    bool ends;
+
+    kernel_lock();
+    ends = interrupted(current());
+    kernel_unlock();
+    return ends;
 }
 
 int thread_sleep(u64 deadline)

@@ -72,6 +72,8 @@ int thread_sleep(u64 deadline);
 /* The same, but no signal ends it, except death. */
 int thread_sleep_killable(u64 deadline);
 void thread_wake(struct thread *t);
+/* For those who sleep without the lock: something has to be looked at, and it is not the kernel's alone. */
+bool thread_interrupted(void);
 
 u64 monotonic_ns(void);
 u64 realtime_ns(void);

@@ -17,6 +17,7 @@
 #include "cell/mem/uaccess.h"
 #include "cell/net/net.h"
 #include "cell/proc/calls.h"
+#include "cell/proc/cputime.h"
 #include "cell/proc/exit.h"
 #include "cell/proc/process.h"
 #include "cell/proc/signal.h"
@@ -190,6 +191,10 @@ long cell_futex_wait(_Atomic u32 *word, int op, u32 value, const struct __kernel
         return host_futex(word, op, value, timeout, value3);
     atomic_store(&self->arch.pending, PENDING_SIGNAL);
     return -EINTR;
+}
+
+void cpu_timers_look(void)
+{
 }
 
 void process_check_children(struct process *p, bool killed)

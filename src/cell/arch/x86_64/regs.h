@@ -28,8 +28,15 @@ struct arch_thread {
 };
 
 /* Bits of `pending`: a signal may have to be delivered or the thread to stop; a call has to be done again;
- * the thread has to end; the host says that a child process ended. */
-enum { PENDING_SIGNAL = 1, PENDING_RESTART = 2, PENDING_EXIT = 4, PENDING_CHILD = 8, PENDING_KILLED = 16 };
+ * the thread has to end; the host says that a child process ended; it is to look how much time it has had. */
+enum {
+    PENDING_SIGNAL = 1,
+    PENDING_RESTART = 2,
+    PENDING_EXIT = 4,
+    PENDING_CHILD = 8,
+    PENDING_KILLED = 16,
+    PENDING_TIME = 32
+};
 
 _Static_assert(offsetof(struct arch_thread, stack_top) == 8, "entry.S");
 _Static_assert(offsetof(struct arch_thread, pending) == 16, "entry.S");
