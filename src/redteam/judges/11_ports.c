@@ -189,11 +189,13 @@ const struct attack port_attacks[] = {
      .limit_ms = 150000, /* where a full port makes its clients wait, they wait for a minute */
      .gaps = {{"gvisor", "unix-flooded",
                "a connect to a full host socket cannot be interrupted in gVisor: only the loopback ports are "
-               "flooded (docs/walls.md)"},
+               "flooded (docs/walls.md)",
+               NULL},
               {"gvisor", "ports-serve",
                "the relay cannot tell a closed connection from a half-closed one: its own flood costs a "
                "session its model port for up to a "
-               "minute (docs/walls.md)"}},
+               "minute (docs/walls.md)",
+               NULL}},
      .steps = {"queue-tcp", "model-tcp", "alive-queue-unix"},
      .arm = arm_parallel,
      .judge = judge_parallel},

@@ -88,7 +88,7 @@ static int show_staging(int root, int staging, struct err *e)
                : 0;
 }
 #else
-#define show_staging(root, staging, e) (-1)
+#define show_staging(root, staging, e) ((void)(staging), -1)
 #endif
 
 static int enter_empty_root(struct err *e)
