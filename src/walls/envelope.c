@@ -184,7 +184,7 @@ static int caps_keep_all(struct err *e)
 #define caps_keep_all(e) (-1)
 #endif
 
-static int set_rlimit(__rlimit_resource_t what, const char *name, rlim_t soft, rlim_t hard, struct err *e)
+static int set_rlimit(unsigned what, const char *name, rlim_t soft, rlim_t hard, struct err *e)
 {
     struct rlimit old, new;
 

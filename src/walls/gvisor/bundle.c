@@ -145,7 +145,7 @@ static void put_args(struct text *t, const struct bundle *b)
 }
 
 /* Never more than the caller was given: a runtime without the host's CAP_SYS_RESOURCE could not set it. */
-static void put_rlimit(struct text *t, __rlimit_resource_t what, const char *name, rlim_t soft, rlim_t hard)
+static void put_rlimit(struct text *t, unsigned what, const char *name, rlim_t soft, rlim_t hard)
 {
     struct rlimit now;
 
