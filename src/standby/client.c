@@ -14,13 +14,11 @@
  * this, and the machine is so busy that it does not matter any more. */
 enum { PATIENCE_MS = 50 };
 
-static int reach(const char *state, const struct standby_key *k)
+static int reach(const struct sockaddr_un *a)
 {
     CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un a;
 
-    if (fd < 0 || !standby_address(state, k, &a) || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-        !standby_is_own_peer(fd))
+    if (fd < 0 || connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0 || !standby_is_own_peer(fd))
         return -1;
     return TAKE_FD(fd);
 }
@@ -64,17 +62,20 @@ int standby_take(const char *state, const struct sandbox_spec *spec, struct sand
                  size_t cap, struct err *e)
 {
     struct standby_key k;
+    struct sockaddr_un address;
     struct standby_answer a;
     struct cell_command command;
     int fds[FDPASS_MAX];
-    CLEANUP_CLOSE int fd = standby_key(spec, &k) ? reach(state, &k) : -1;
+    CLEANUP_CLOSE int fd = -1;
     bool taken;
 
-    if (fd < 0)
+    if (!standby_key(spec, &k) || !standby_address(state, &k, &address) || access(address.sun_path, F_OK) < 0)
         return 0;
     if (cell_command_open(&command, spec, e) < 0)
         return -1;
-    taken = ask(fd, &k, &command) && receive(fd, &a, fds);
+    /* All is made before the connection: it wakes a keeper, which would otherwise wait once more. */
+    fd = reach(&address);
+    taken = fd >= 0 && ask(fd, &k, &command) && receive(fd, &a, fds);
     cell_command_close(&command);
     if (!taken)
         return 0;

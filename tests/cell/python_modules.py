@@ -20,9 +20,9 @@ def suite():
 
 def results(wall, module, tests):
     """What became of each test: "ok", "skipped: why" or the first line of its failure."""
-    script = "cd /tmp && PYTHONPATH=/suite timeout %d python3 -m test --junit-xml /tmp/results.xml test_%s >/tmp/log 2>&1; cat /tmp/results.xml" % (LIMIT_S, module)
+    script = "cd /tmp && timeout %d python3 -m test --junit-xml /tmp/results.xml test_%s >/tmp/log 2>&1; cat /tmp/results.xml" % (LIMIT_S, module)
     done = subprocess.run([IRONCLAW, "run", "--wall", wall, "--image", "tools", "--memory", "2G", "--pids", "1024", "--timeout", "20m", "--env", "HOME=/tmp",
-                           "--mount", tests + ":/suite/test", "--", "bash", "-c", script], capture_output=True, text=True, errors="replace")
+                           "--mount", tests + ":" + tests, "--", "bash", "-c", script], capture_output=True, text=True, errors="replace")
     try:
         cases = xml.fromstring(done.stdout).iter("testcase")
     except xml.ParseError:
