@@ -14,6 +14,7 @@
 #include "cell/fs/host_files.h"
 #include "cell/fs/path.h"
 #include "cell/ipc/stream.h"
+#include "cell/mem/heap.h"
 #include "cell/proc/calls.h"
 #include "cell/proc/exec.h"
 #include "cell/proc/exit.h"
@@ -22,7 +23,7 @@
 #include "cell/tty/tty.h"
 
 /* BOOT_KEPT: unmapping pages that another processor used costs more than a few pages are worth. */
-enum { WORKLOAD_PID = 2, BOOT_KEPT = 64 << 10 };
+enum { WORKLOAD_PID = 2, BOOT_KEPT = 64 << 10, REHEARSED_PAGES = 6 };
 
 static void end_cell(u32 state)
 {
@@ -125,9 +126,31 @@ static long find_command(struct exec_request *r, char *found, size_t cap)
     }
 }
 
+static char name[4096]; /* of the first program, as it was found */
+
+/* Makes this process touch what a program's start will need, whatever the program is: a first touch costs
+ * several microseconds, and here nobody waits for them. */
+static void rehearse(void)
+{
+    struct link_target t = {0};
+    void *pages[REHEARSED_PAGES];
+    size_t n = 0;
+
+    (void)*(volatile const char *)(CELL_MEMORY + CELL_OFF_BOOT);
+    *(volatile char *)name = 0;
+    (void)path_find(AT_FDCWD, "/bin/sh", WALK_FOLLOW, &t);
+    link_target_put(&t);
+    for (; n < REHEARSED_PAGES && (pages[n] = page_alloc(1)) != NULL; n++)
+        *(volatile char *)pages[n] = 0;
+    while (n > 0)
+        page_free(pages[--n], 1);
+}
+
 /* Everything stands; what to run may come much later (docs/cell.md, "Ready cells"). */
 static void await_activation(void)
 {
+    if (!atomic_load(&HEADER->activated))
+        rehearse();
     kernel_unlock();
     while (!atomic_load(&HEADER->activated))
         (void)host_futex(&HEADER->activated, FUTEX_WAIT, 0, NULL, 0);
@@ -153,7 +176,6 @@ static int enter_workspace(void)
 static void workload(void)
 {
     struct exec_request r = {0};
-    static char name[4096];
     const char *why;
     long rc;
 

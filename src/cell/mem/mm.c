@@ -264,6 +264,14 @@ static int check_file(const struct file *f, int prot, int flags, u64 offset, siz
     return 0;
 }
 
+/* Does the file lie behind every page of the mapping? What lies behind its end is only to be reserved. */
+static bool covers(const struct file *f, u64 offset, size_t len)
+{
+    u64 end = PAGE_UP(file_size(f));
+
+    return offset <= end && len <= end - offset;
+}
+
 long mm_map(u64 addr, size_t len, int prot, int flags, struct file *file, u64 offset, const char *name)
 {
     struct mm *mm = current_process->mm;
@@ -300,7 +308,9 @@ long mm_map(u64 addr, size_t len, int prot, int flags, struct file *file, u64 of
                  (file ? MAP_PRIVATE | MAP_NORESERVE : share | (flags & (MAP_NORESERVE | MAP_POPULATE)));
     host_flags |=
         fixed || addr ? fixed && !(flags & MAP_FIXED_NOREPLACE) ? MAP_FIXED : MAP_FIXED_NOREPLACE : 0;
-    at = host_mmap((void *)addr, len, file ? PROT_NONE : prot & 7, host_flags, -1, 0);
+    at = file && (host_flags & MAP_FIXED) && covers(file, offset, len)
+             ? (long)addr
+             : host_mmap((void *)addr, len, file ? PROT_NONE : prot & 7, host_flags, -1, 0);
     if (at == -EEXIST && !fixed)
         at = host_mmap(NULL, len, file ? PROT_NONE : prot & 7, host_flags & ~MAP_FIXED_NOREPLACE, -1, 0);
     if (at < 0)
