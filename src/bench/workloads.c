@@ -286,7 +286,7 @@ static const char git_script[] = "set -e; export HOME=/tmp; mkdir /tmp/r; cd /tm
 
 static const char compile_script[] =
     "set -e; cd /tmp; printf '#include <stdio.h>\\n#include <stdlib.h>\\n#include <string.h>\\nint "
-    "main(void){char *p=malloc(64);strcpy(p,\"built\");puts(p);free(p);return 0;}\\n' >a.c; "
+    "main(void){char *p=malloc(64);memcpy(p,\"built\",6);puts(p);free(p);return 0;}\\n' >a.c; "
     "gcc -O2 -o a a.c; ./a";
 
 static void bench_git(struct bench *b, struct contender *all, size_t n)

@@ -78,7 +78,7 @@ int main(void)
     r = mremap(q, 8192, 4096, 0);
     show("mremap smaller", r == q);
     p = mmap(NULL, 4096, rw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    strcpy(p, "moves along");
+    (void)memcpy(p, "moves along", sizeof("moves along"));
     p = mremap(p, 4096, 1 << 20, MREMAP_MAYMOVE);
     show_map("mremap larger", p);
     show_text("contents", p);
@@ -91,14 +91,14 @@ int main(void)
     q = mmap(NULL, 12288, rw, MAP_SHARED, fd, 0);
     show_map("shared file", q);
     show("what was written", strncmp(q, "first page", 10));
-    strcpy(q + 5000, "through the mapping");
+    (void)memcpy(q + 5000, "through the mapping", sizeof("through the mapping"));
     {
         char text[64] = "";
         show("read back", pread(fd, text, 20, 5000));
         show_text("text", text);
     }
     r = mmap(NULL, 8192, rw, MAP_PRIVATE, fd, 4096);
-    strcpy(r + 904, "only here");
+    (void)memcpy(r + 904, "only here", sizeof("only here"));
     show_text("the file keeps", q + 5000);
     show("write beyond the mapping", pwrite(fd, "Z", 1, 9000));
     printf("seen %c\n", q[9000]);

@@ -244,6 +244,11 @@ static void append(char *to, size_t cap, const char *text)
     (void)snprintf(to + n, cap - n, "%s", text);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
 /* The lines of a file of /proc/net that have `what` in them, sorted: the length (without the inode's digits,
  * of which a host that has run for long has more, where no padding makes up for them), the columns from the
  * second to `last`, and whether the one with the number is that of one of the descriptors. */
@@ -280,13 +285,7 @@ static void show_lines(const char *file, const char *what, int last, int inode, 
         count++;
     }
     (void)fclose(f);
-    for (int i = 0; i < count; i++)
-        for (int k = 0; k + 1 < count; k++)
-            if (strcmp(lines[k], lines[k + 1]) > 0) {
-                (void)strcpy(line, lines[k]);
-                (void)strcpy(lines[k], lines[k + 1]);
-                (void)strcpy(lines[k + 1], line);
-            }
+    qsort(lines, (size_t)count, sizeof(lines[0]), by_text);
     for (int i = 0; i < count; i++)
         show_text("line", lines[i]);
 }

@@ -17,23 +17,12 @@ static int was_killed(pid_t pid)
     return waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
-static void *fork_many(void *n)
+static int by_vfork;
+
+static void *make_many(void *n)
 {
     for (long i = 0; i < (long)n; i++) {
-        pid_t pid = fork();
-        if (pid == 0)
-            for (;;)
-                (void)pause();
-        if (pid < 0 || !was_killed(pid))
-            return "one was not told";
-    }
-    return NULL;
-}
-
-static void *vfork_many(long n)
-{
-    for (long i = 0; i < n; i++) {
-        pid_t pid = vfork();
+        pid_t pid = by_vfork ? vfork() : fork();
         if (pid == 0)
             for (;;)
                 (void)pause();
@@ -45,18 +34,19 @@ static void *vfork_many(long n)
 
 int main(int argc, char **argv)
 {
-    const char *how = argc == 3 ? argv[1] : "";
-    long n = argc == 3 ? atol(argv[2]) : 0;
+    void *n = argc == 3 ? (void *)strtol(argv[2], NULL, 10) : NULL, *bad = NULL;
     pthread_t threads[2];
-    void *bad = NULL;
 
+    by_vfork = n && !strcmp(argv[1], "vfork");
+    if (!n || (!by_vfork && strcmp(argv[1], "fork") != 0))
+        return 2;
     (void)puts("begins");
     (void)fflush(stdout);
-    if (!strcmp(how, "vfork"))
-        bad = vfork_many(n);
-    for (int i = 0; i < 2 && !strcmp(how, "fork"); i++)
-        (void)pthread_create(&threads[i], NULL, fork_many, (void *)n);
-    for (int i = 0; i < 2 && !strcmp(how, "fork"); i++) {
+    if (by_vfork)
+        bad = make_many(n);
+    for (int i = 0; i < 2 && !by_vfork; i++)
+        (void)pthread_create(&threads[i], NULL, make_many, n);
+    for (int i = 0; i < 2 && !by_vfork; i++) {
         void *result;
         (void)pthread_join(threads[i], &result);
         bad = bad ? bad : result;
